@@ -1,0 +1,59 @@
+# The one front: everyone has make. Recipes are one-liners that call a module or a script.
+#
+#   make setup   virtual environment with the locked dependencies (idempotent)
+#   make demo    the main job on this machine: a relay, a home, a laptop, paired and serving
+#   make test    everything that is tested; as root with the network-namespace lab
+#   make check   lint, types, house
+#   make bench   throughput beside raw TCP, ssh -L and stock py-libp2p
+#   make clean   removes all that these made
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+MAKE_DIR := .make
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --cache-dir $(MAKE_DIR)/pip install --no-deps --require-hashes
+
+.PHONY: setup setup-dev demo test check bench clean
+.DEFAULT_GOAL := demo
+
+setup: $(MAKE_DIR)/run
+	@$(BIN)/python packaging/stamp.py
+setup-dev: $(MAKE_DIR)/dev setup
+
+$(MAKE_DIR)/run: requirements-build.lock requirements-run.lock pyproject.toml
+	@sh packaging/need.sh run $(PYTHON)
+	@mkdir -p $(MAKE_DIR)
+	@test -x $(BIN)/python || { echo "setup: making the virtual environment"; $(PYTHON) -m venv $(VENV); }
+	@echo "setup: installing the locked dependencies"
+	@$(PIP) -r requirements-build.lock
+	@$(PIP) --no-build-isolation -r requirements-run.lock
+	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation \
+	    --config-settings editable_mode=compat --editable .
+	@touch $@
+
+$(MAKE_DIR)/dev: $(MAKE_DIR)/run requirements-dev.lock
+	@sh packaging/need.sh dev $(PYTHON)
+	@echo "setup: installing the locked tools of tests and checks (a minute or two)"
+	@$(PIP) --no-build-isolation -r requirements-dev.lock
+	@touch $@
+
+demo: setup
+	@$(BIN)/python tests/demo.py
+
+test: setup-dev
+	@$(BIN)/python tests/run.py
+
+check: setup-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest -q tests/house
+
+bench: setup-dev
+	@$(BIN)/python bench/throughput.py
+
+clean:
+	@rm -rf $(VENV) $(MAKE_DIR) build dist *.egg-info .coverage .coverage.* .hypothesis .pytest_cache .mypy_cache \
+	    .ruff_cache .import_linter_cache bench/results peerupd/model/stamp.py
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
