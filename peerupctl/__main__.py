@@ -1,0 +1,7 @@
+"""`python -m peerupctl`."""
+
+import sys
+
+from peerupctl.cli import main
+
+sys.exit(main())

@@ -1,0 +1,110 @@
+"""`relay`: the relays that a node uses, and a relay of one's own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from typing import Any
+
+from peerupctl.call import Call, Verb
+from peerupctl.render import short
+from peerupd.model.addresses import relay_input
+from peerupd.model.errors import InvalidAddress
+
+
+def add(call: Call) -> int:
+    """Live and in the config; `IP:PORT` needs --peer-id."""
+    o = call.options
+    for text in o.address:
+        if relay_input(text).peer is None and not o.peer_id:
+            raise InvalidAddress(f"{text} does not say who the relay is", hint="add --peer-id 12D3KooW...")
+    data = call.ask("relay_add", addresses=o.address, peer_id=o.peer_id)
+    return call.show(data, _changed)
+
+
+def _changed(data: dict[str, Any]) -> Iterator[str]:
+    yield from (f"Added relay: {address}" for address in data["added"])
+    yield from (f"Already configured: {address}" for address in data["already"])
+    yield from (f"Removed relay: {address}" for address in data["removed"])
+
+
+def list_(call: Call) -> int:
+    """With the state of each reservation, when a daemon runs."""
+    return call.show(call.ask("relays"), lambda data: _listed(call, data))
+
+
+def _listed(call: Call, relays: list[dict[str, Any]]) -> Iterator[str]:
+    if not relays:
+        yield "No relays configured."
+    for relay in relays:
+        kind = {"reserved": "good", "lost": "bad"}.get(relay["state"], "faint")
+        why = f" ({relay['why']})" if relay.get("why") else ""
+        yield f"{short(relay['peer_id'])}  {call.colour(kind, relay['state'])}{why}"
+        yield from (f"  {address}" for address in relay["addresses"])
+
+
+def remove(call: Call) -> int:
+    """The last one only with --force: it may be the way home."""
+    o = call.options
+    return call.show(call.ask("relay_remove", address=o.address, force=o.force), _changed)
+
+
+def setup(call: Call) -> int:
+    """Config, key and empty allowlist of a relay; prints the addresses that nodes want."""
+    o = call.options
+    data = call.ask("relay_setup", directory=o.dir, fresh=o.fresh, address=o.address)
+    return call.show(data, lambda data: _set_up(data, with_qr=not o.non_interactive))
+
+
+def _set_up(data: dict[str, Any], *, with_qr: bool) -> Iterator[str]:
+    yield f"Config:          {data['config']}"
+    yield f"Identity:        {data['identity']}"
+    yield f"Authorized keys: {data['authorized_keys']}"
+    if data.get("snapshot"):
+        yield f"Kept before:     {data['snapshot']}"
+    yield f"Peer ID:         {data['peer_id']}"
+    yield ""
+    yield "Multiaddrs:"
+    yield from (f"  {address}" for address in data["multiaddrs"])
+    if not data["multiaddrs"]:
+        yield "  no public address found on this machine; name it: peerupctl relay setup --address IP"
+    elif with_qr:
+        yield ""
+        yield from data.get("qr", [])
+    yield ""
+    yield f"Next: peerupctl relay serve --config {data['config']}"
+
+
+def serve(call: Call) -> int:
+    """Becomes the relay server."""
+    config = ["--config", call.options.config] if call.options.config else []
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "peerupd", "relay", *config])  # noqa: S606 - no shell wanted
+
+
+def _add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("address", nargs="+", help="multiaddr, IP, IP:PORT or [v6]:PORT")
+    parser.add_argument("--peer-id", default="", metavar="ID", help="who the relay is")
+
+
+def _remove_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("address", help="the multiaddr, as `relay list` shows it")
+    parser.add_argument("-f", "--force", action="store_true", help="also the last one")
+
+
+def _setup_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--dir", default="", metavar="DIR", help="where; default: this folder")
+    parser.add_argument("--fresh", action="store_true", help="replace what is there, after a snapshot of it")
+    parser.add_argument("--address", default="", metavar="IP", help="the address that nodes shall use")
+    parser.add_argument("--non-interactive", action="store_true", help="no QR code")
+
+
+VERBS = {
+    "add": Verb(add, _add_arguments),
+    "list_": Verb(list_),
+    "remove": Verb(remove, _remove_arguments),
+    "setup": Verb(setup, _setup_arguments),
+    "serve": Verb(serve),
+}
