@@ -68,9 +68,10 @@ class Multiaddr:
             if name not in _FLAGS and not words:
                 raise _bad(text, f"/{name} wants a value")
             parts.append((name, "" if name in _FLAGS else _canonical(name, words.pop(0), text)))
-        if not parts or len(parts) > MAX_COMPONENTS:
-            raise _bad(text, f"it wants 1 to {MAX_COMPONENTS} parts")
-        return cls(tuple(parts))
+        found = cls(tuple(parts))
+        if not 1 <= len(parts) <= MAX_COMPONENTS or len(found.to_bytes()) > MAX_MULTIADDR_BYTES:
+            raise _bad(text, f"it wants 1 to {MAX_COMPONENTS} parts, in at most {MAX_MULTIADDR_BYTES} bytes")
+        return found
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Multiaddr:
@@ -163,6 +164,11 @@ class Multiaddr:
         return "".join(f"/{name}/{value}" if value else f"/{name}" for name, value in self.parts)
 
 
+def is_protocol(name: str) -> bool:
+    """Whether this address protocol is known here."""
+    return name in _CODES or name == "ipfs"
+
+
 def tcp_multiaddr(host: str, port: int) -> Multiaddr:
     """`/ip4|ip6/<host>/tcp/<port>`; a scope (`%eth0`) and an IPv4-mapped form are taken off."""
     ip = ipaddress.ip_address(host.partition("%")[0])
@@ -234,11 +240,11 @@ class Endpoint:
         """`host:port`, `[v6]:port` or `unix:/path`; port 0 only with `any_port`; raises `InvalidAddress`."""
         if text.startswith("unix:"):
             path = text.removeprefix("unix:")
-            if not path.startswith("/") or "\0" in path or len(path.encode()) > 107:
+            if not path.startswith("/") or not path.isprintable() or len(path.encode()) > 107:
                 raise _bad(text, "a Unix socket looks like unix:/run/x.sock, at most 107 bytes")
             return cls("", 0, path)
         host, port = _split_host(text)
-        if port is None or not (_HOST_NAME.fullmatch(host) or _is_ip(host)):
+        if port is None or not (_HOST_NAME.fullmatch(host) or (_is_ip(host) and host.isprintable())):
             raise _bad(text, "it looks like localhost:22, 192.168.1.5:80, [::1]:22 or unix:/run/x.sock")
         number = _port(port, text, lowest=0 if any_port else 1)
         return cls(host, number)
@@ -325,8 +331,8 @@ def _value_text(name: str, raw: bytes) -> str:
         case _ if name in _FLAGS:
             return ""
         case _:
-            text = raw.decode("utf-8", "replace")
-            if not text or "/" in text or not text.isprintable() or len(text) > 253:
+            text = raw.decode("utf-8", "backslashreplace")
+            if text.encode() != raw or not text or "/" in text or not text.isprintable() or len(text) > 253:
                 raise InvalidAddress(f"multiaddr with a bad value for /{name}")
             return text
 

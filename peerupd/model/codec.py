@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from peerupd.model.errors import RequestError
 from peerupd.model.names import PeerId
 
 T = TypeVar("T")
+
+MAX_NUMBER: Final = 1 << 53  # beyond it a JSON number is no longer exact (RFC 8259, 6)
 
 
 def to_json(value: object) -> Any:  # noqa: ANN401 - JSON is what it is
@@ -37,6 +40,8 @@ def from_json(kind: type[T], value: object) -> T:
     for f in dataclasses.fields(kind):  # type: ignore[arg-type] # a dataclass by contract
         if f.name in lowered:
             known[f.name] = _as(hints[f.name], lowered[f.name], f.name)
+        elif types.NoneType in typing.get_args(hints[f.name]):
+            known[f.name] = None
         elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise RequestError(f"{f.name} is required")
     return kind(**known)
@@ -51,6 +56,8 @@ def _as(kind: Any, value: Any, where: str) -> Any:  # noqa: ANN401
         if not isinstance(value, list):
             raise RequestError(f"{where}: wanted a list")
         return tuple(_as(typing.get_args(kind)[0], inner, where) for inner in value)
+    if kind is PeerId:
+        return PeerId.parse(str(_scalar(str, value, where)))
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return from_json(kind, value)
     if isinstance(kind, type) and issubclass(kind, StrEnum):
@@ -62,9 +69,10 @@ def _as(kind: Any, value: Any, where: str) -> Any:  # noqa: ANN401
 
 
 def _scalar(kind: type, value: object, where: str) -> object:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_NUMBER:
         return float(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+    fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    if not fits or (isinstance(value, float) and not math.isfinite(value)):
         raise RequestError(f"{where}: wanted {_WORDS.get(kind, kind.__name__)}")
     return value
 

@@ -55,6 +55,12 @@ class AuthRemove:
 
 
 @dataclass(frozen=True, slots=True)
+class AuthValidate:
+    file: str = ""
+    """Another allowlist file; empty: the one in force."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     peer: str
     count: int = 4
@@ -297,6 +303,8 @@ class InviteOpened:
     relay: str
     qr: tuple[str, ...] = ()
     """Lines of a QR code for a dark terminal."""
+    notes: tuple[str, ...] = ()
+    """What a person should know while waiting, e.g. that the relay's owner must authorise the joiner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +364,32 @@ class RelayReady:
     multiaddrs: tuple[str, ...]
     qr: tuple[str, ...] = ()
     snapshot: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RelayInfo:
+    """A relay as its files tell it."""
+
+    peer_id: str
+    gating: bool
+    authorized_peers: int
+    multiaddrs: tuple[str, ...]
+    qr: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FilesStatus:
+    """What `status` can tell without a daemon: the files."""
+
+    version: str
+    peer_id: str
+    config: str
+    relays: tuple[RelayStatus, ...] = ()
+    authorized: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    unused_addresses: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,389 @@
+"""Many streams over one connection: yamux (hashicorp/yamux `spec.md`, libp2p specs, yamux), both roles.
+
+Theory of operation. `receive` takes bytes as they come and answers with events; a data frame is handed on in the parts
+in which it arrives, so that nothing is kept but twelve bytes of a header. What is to be sent waits in two queues, of
+which the first goes first: short frames that must not wait (openings, window updates, answers), then data with all
+that must keep its place behind it. `take_output` empties both.
+
+Each direction of a stream has a window. We send only if the window has room for the data or for `MIN_SEND`: slivers
+would make slivers of all that follows. We widen the window when the reader took half of it, and double it, up to
+`max_window` and within `MAX_GROWTH` for all streams together, as long as two such updates come within four `rtt`.
+
+A stream is forgotten when both sides have finished or one has reset it; no list of former streams is kept. So frames
+of unknown streams are skipped, as late ones, unless they name a stream of ours that was never opened.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final, TypeAlias
+
+from peerupd.model.errors import ConnectionLost, LimitReached, ProtocolViolation, StreamReset
+from peerupd.wire.protobuf import Buffer
+
+PROTOCOL: Final = "/yamux/1.0.0"
+INITIAL_WINDOW: Final = 256 * 1024  # bytes, by the specification
+MAX_WINDOW: Final = 4 * 1024 * 1024  # bytes; more gains nothing below 10 Gbit/s x 3 ms or 300 Mbit/s x 100 ms
+MAX_GROWTH: Final = 64 * 1024 * 1024  # bytes above the initial window, for all streams of a connection together
+MAX_SEND_WINDOW: Final = 2**32 - 1  # bytes
+MAX_FRAME: Final = 32 * 1024  # bytes of data in a frame of ours
+MAX_TAKEN: Final = 2 * MAX_FRAME  # bytes that one `send` takes, so that streams take turns
+MIN_SEND: Final = 4 * 1024  # bytes; with less window than this we wait, unless the data is shorter still
+MAX_INBOUND_STREAMS: Final = 2048  # open at once, opened by the other side
+MAX_PENDING_REPLIES: Final = 4096  # frames that the other side has caused and not yet fetched
+MAX_STREAM_ID: Final = 2**32 - 1
+UNKNOWN_RTT: Final = 0.05  # seconds, until somebody has measured it
+HEADER_BYTES: Final = 12
+
+_header = struct.Struct(">BBHII")  # version, type, flags, stream, length
+_VERSION: Final = 0
+_DATA, _WINDOW_UPDATE, _PING, _GO_AWAY = range(4)
+_SYN, _ACK, _FIN, _RST = 1, 2, 4, 8
+
+
+class GoAway(IntEnum):
+    """Why a connection ends."""
+
+    NORMAL = 0
+    PROTOCOL_ERROR = 1
+    INTERNAL_ERROR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOpened:
+    """The other side opened a stream."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAccepted:
+    """The other side knows the stream that we opened."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataReceived:
+    """Some bytes of a stream; `Yamux.consumed` gives their room back."""
+
+    stream: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EndReceived:
+    """The other side has finished sending."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResetReceived:
+    """The other side has reset the stream: it is forgotten."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class WindowGrew:
+    """There is more room to send."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class PongReceived:
+    """The answer to our ping."""
+
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class WentAway:
+    """The other side takes no more streams; see `GoAway` for the codes."""
+
+    code: int
+
+
+Event: TypeAlias = (
+    StreamOpened | StreamAccepted | DataReceived | EndReceived | ResetReceived | WindowGrew | PongReceived | WentAway
+)
+
+
+@dataclass(slots=True)
+class _Stream:
+    id: int
+    room: int = INITIAL_WINDOW  # bytes that we may send
+    credit: int = INITIAL_WINDOW  # bytes that the other side may send
+    window: int = INITIAL_WINDOW  # bytes; what `credit` is brought back to
+    taken: int = 0  # bytes that the reader took since the last update
+    updated: float | None = None  # when the last update went out
+    accepted: bool = True  # by the side that did not open it
+    finished: bool = False  # by us
+    ended: bool = False  # by the other side
+
+
+class Yamux:
+    """One connection's streams. `rtt` (seconds) may be set at any time; it decides how eagerly windows grow."""
+
+    def __init__(
+        self, *, client: bool, max_inbound_streams: int = MAX_INBOUND_STREAMS, max_window: int = MAX_WINDOW
+    ) -> None:
+        self.rtt = UNKNOWN_RTT
+        self.output_size = 0  # bytes
+        self.inbound = 0  # streams opened by the other side
+        self._parity = 1 if client else 0  # of our streams
+        self._next_id = 1 if client else 2
+        self._max_inbound = max_inbound_streams
+        self._max_window = max(max_window, INITIAL_WINDOW)
+        self._streams: dict[int, _Stream] = {}
+        self._urgent: list[Buffer] = []
+        self._queue: list[Buffer] = []
+        self._replies = 0  # frames
+        self._growth = 0  # bytes
+        self._we_leave = False
+        self._they_leave = False
+        self._partial = b""  # of a header
+        self._body_of = 0  # stream
+        self._body_left = 0  # bytes
+        self._body_ends = False
+
+    @property
+    def streams(self) -> int:
+        """How many streams are open, whoever opened them."""
+        return len(self._streams)
+
+    # -- what we want ----------------------------------------------------------------------------------------------
+
+    def open(self) -> int:
+        """The ID of a new stream; raises `LimitReached`, or `ConnectionLost` when the other side went away."""
+        if self._they_leave:
+            raise ConnectionLost("the peer takes no more streams on this connection")
+        if self._next_id > MAX_STREAM_ID:
+            raise LimitReached("this connection has used all of its stream numbers", hint="connect anew")
+        stream = self._next_id
+        self._next_id += 2
+        self._streams[stream] = _Stream(stream, accepted=False)
+        self._at_once(_WINDOW_UPDATE, _SYN, stream, 0)
+        return stream
+
+    def send(self, stream: int, data: Buffer) -> int:
+        """Copy the first bytes of `data` into the output, and say how many: 0 while the window is shut.
+
+        Raises `StreamReset` for a stream that is over, `ValueError` after `finish`.
+        """
+        state = self._sending(stream)
+        if state.room < min(len(data), MIN_SEND):
+            return 0
+        view = memoryview(data)[: min(state.room, MAX_TAKEN)]
+        for start in range(0, len(view), MAX_FRAME):
+            self._in_turn(_DATA, 0, stream, view[start : start + MAX_FRAME])
+        state.room -= len(view)
+        return len(view)
+
+    def finish(self, stream: int) -> None:
+        """Say that no more data follows; once, and nothing to do if the stream is forgotten."""
+        state = self._streams.get(stream)
+        if state is None or state.finished:
+            return
+        state.finished = True
+        self._in_turn(_DATA, _FIN, stream)
+        self._forget_if_over(state)
+
+    def reset(self, stream: int) -> None:
+        """Break the stream off and forget it; nothing to do if it is forgotten."""
+        state = self._streams.get(stream)
+        if state is not None:
+            self._forget(state)
+            self._in_turn(_WINDOW_UPDATE, _RST, stream)
+
+    def consumed(self, stream: int, size: int, now: float) -> None:
+        """The reader took `size` bytes at `now` (seconds of any clock): give their room back, at half a window."""
+        state = self._streams.get(stream)
+        if state is None or state.ended:
+            return
+        state.taken += size
+        if 2 * state.taken < state.window:
+            return
+        delta = state.taken + self._grow(state, now)
+        state.taken, state.updated = 0, now
+        state.credit += delta
+        self._at_once(_WINDOW_UPDATE, 0, stream, delta)
+
+    def ping(self, value: int) -> None:
+        """Ask for a `PongReceived` with this value (32 bits)."""
+        self._at_once(_PING, _SYN, 0, value)
+
+    def go_away(self, code: int = GoAway.NORMAL) -> None:
+        """Take no more streams; those that are open go on."""
+        self._we_leave = True
+        self._queue_frame(self._queue, _header.pack(_VERSION, _GO_AWAY, 0, 0, code))
+
+    def take_output(self) -> list[Buffer]:
+        """The frames to be sent now, in this order; they belong to the caller."""
+        out = self._urgent + self._queue
+        self._urgent, self._queue = [], []
+        self.output_size = self._replies = 0
+        return out
+
+    # -- what the other side says ----------------------------------------------------------------------------------
+
+    def receive(self, data: Buffer) -> list[Event]:
+        """What `data` means; raises `ProtocolViolation`, after which the connection is to be closed."""
+        view = memoryview(data)
+        events: list[Event] = []
+        at = 0
+        while at < len(view):
+            at = self._body(view, at, events) if self._body_left else self._head(view, at, events)
+        return events
+
+    def _head(self, view: memoryview, at: int, events: list[Event]) -> int:
+        """Take a header in, or the part of it that is there; where the rest begins."""
+        end = at + HEADER_BYTES - len(self._partial)
+        head = self._partial + view[at:end]
+        if len(head) < HEADER_BYTES:
+            self._partial = head
+            return len(view)
+        self._partial = b""
+        version, kind, flags, stream, length = _header.unpack(head)
+        if version != _VERSION or kind > _GO_AWAY:
+            raise ProtocolViolation(f"yamux frame of version {version}, type {kind}")
+        if kind == _PING:
+            self._on_ping(flags, length, events)
+        elif kind == _GO_AWAY:
+            self._they_leave = True
+            events.append(WentAway(length))
+        else:
+            self._on_stream(kind, flags, stream, length, events)
+        return end
+
+    def _body(self, view: memoryview, at: int, events: list[Event]) -> int:
+        """Hand on what is there of a data frame; where the rest begins."""
+        end = min(at + self._body_left, len(view))
+        self._body_left -= end - at
+        state = self._streams.get(self._body_of)
+        if state is not None:
+            events.append(DataReceived(state.id, bytes(view[at:end])))
+            if self._body_ends and not self._body_left:
+                self._on_end(state, events)
+        return end
+
+    def _on_ping(self, flags: int, value: int, events: list[Event]) -> None:
+        if flags & _SYN:
+            self._reply(_PING, _ACK, 0, value)
+        else:
+            events.append(PongReceived(value))
+
+    def _on_stream(self, kind: int, flags: int, stream: int, length: int, events: list[Event]) -> None:
+        if flags & _SYN:
+            self._on_opening(stream, events)
+        state = self._streams.get(stream)
+        if state is None:
+            self._on_late(kind, stream, length)
+            return
+        if flags & _ACK and not state.accepted:
+            state.accepted = True
+            events.append(StreamAccepted(stream))
+        if flags & _RST:
+            self._forget(state)
+            events.append(ResetReceived(stream))
+            self._on_late(kind, stream, length)
+        elif kind == _DATA:
+            self._on_data(state, flags, length, events)
+        else:
+            self._on_window(state, flags, length, events)
+
+    def _on_opening(self, stream: int, events: list[Event]) -> None:
+        if stream == 0 or stream & 1 == self._parity or stream in self._streams:
+            raise ProtocolViolation(f"yamux stream {stream} cannot be opened by the other side")
+        if self._we_leave or self.inbound >= self._max_inbound:
+            self._reply(_WINDOW_UPDATE, _RST, stream, 0)
+            return
+        self._streams[stream] = _Stream(stream)
+        self.inbound += 1
+        self._reply(_WINDOW_UPDATE, _ACK, stream, 0)
+        events.append(StreamOpened(stream))
+
+    def _on_late(self, kind: int, stream: int, length: int) -> None:
+        """A frame of a stream that we do not know (any more): its data is skipped."""
+        if stream == 0 or (stream & 1 == self._parity and stream >= self._next_id):
+            raise ProtocolViolation(f"yamux frame of stream {stream}, which was never opened")
+        if kind == _DATA:
+            if length > self._max_window:
+                raise ProtocolViolation(f"yamux frame of {length} bytes, beyond any window")
+            self._expect_body(stream, length, ends=False)
+
+    def _on_data(self, state: _Stream, flags: int, length: int, events: list[Event]) -> None:
+        if length > state.credit or (length and state.ended):
+            raise ProtocolViolation(f"yamux frame of {length} bytes, beyond the stream's window or end")
+        state.credit -= length
+        self._expect_body(state.id, length, ends=bool(flags & _FIN))
+        if flags & _FIN and not length:
+            self._on_end(state, events)
+
+    def _on_window(self, state: _Stream, flags: int, delta: int, events: list[Event]) -> None:
+        state.room += delta
+        if state.room > MAX_SEND_WINDOW:
+            raise ProtocolViolation("yamux window beyond 32 bits")
+        if delta:
+            events.append(WindowGrew(state.id))
+        if flags & _FIN:
+            self._on_end(state, events)
+
+    def _on_end(self, state: _Stream, events: list[Event]) -> None:
+        if not state.ended:
+            state.ended = True
+            events.append(EndReceived(state.id))
+            self._forget_if_over(state)
+
+    def _expect_body(self, stream: int, length: int, *, ends: bool) -> None:
+        self._body_of, self._body_left, self._body_ends = stream, length, ends
+
+    # -- streams and queues ----------------------------------------------------------------------------------------
+
+    def _sending(self, stream: int) -> _Stream:
+        state = self._streams.get(stream)
+        if state is None:
+            raise StreamReset(f"stream {stream} is over")
+        if state.finished:
+            raise ValueError(f"stream {stream} was finished by us")
+        return state
+
+    def _grow(self, state: _Stream, now: float) -> int:
+        """By how much the window is made larger."""
+        if state.updated is None or now - state.updated > 4 * self.rtt:
+            return 0
+        growth = max(0, min(state.window, self._max_window - state.window, MAX_GROWTH - self._growth))
+        state.window += growth
+        self._growth += growth
+        return growth
+
+    def _forget_if_over(self, state: _Stream) -> None:
+        if state.finished and state.ended:
+            self._forget(state)
+
+    def _forget(self, state: _Stream) -> None:
+        del self._streams[state.id]
+        self._growth -= state.window - INITIAL_WINDOW
+        if state.id & 1 != self._parity:
+            self.inbound -= 1
+
+    def _reply(self, kind: int, flags: int, stream: int, value: int) -> None:
+        self._replies += 1
+        if self._replies > MAX_PENDING_REPLIES:
+            raise ProtocolViolation(f"more than {MAX_PENDING_REPLIES} yamux answers asked for and not fetched")
+        self._at_once(kind, flags, stream, value)
+
+    def _at_once(self, kind: int, flags: int, stream: int, value: int) -> None:
+        self._queue_frame(self._urgent, _header.pack(_VERSION, kind, flags, stream, value))
+
+    def _in_turn(self, kind: int, flags: int, stream: int, data: Buffer = b"") -> None:
+        head = _header.pack(_VERSION, kind, flags, stream, len(data))
+        self._queue_frame(self._queue, b"".join((head, data)))
+
+    def _queue_frame(self, queue: list[Buffer], frame: bytes) -> None:
+        queue.append(frame)
+        self.output_size += len(frame)
