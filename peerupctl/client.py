@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self, TypeAlias
@@ -118,7 +119,8 @@ class Daemon:
         """The bare socket after `101 Switching Protocols`, and the bytes that came with it."""
         answer = self._send(verb, request, upgrade=protocol)
         if answer.status != 101:
-            answer.data()
+            with answer:
+                answer.data()
         return answer.detach()
 
     def _send(
@@ -134,12 +136,15 @@ class Daemon:
             f"Connection: {'Upgrade' if upgrade else 'close'}",
             *([f"Upgrade: {upgrade}"] if upgrade else []),
         ]
-        try:
-            connection = self._connect()
-            connection.sendall("\r\n".join((*head, "", "")).encode() + body)
-            return Answer(connection)
-        except OSError as why:
-            raise DaemonNotRunning(f"the daemon at {self.path} went away: {why.strerror}") from None
+        with ExitStack() as undo:
+            try:
+                connection = undo.enter_context(self._connect())
+                connection.sendall("\r\n".join((*head, "", "")).encode() + body)
+                answer = Answer(connection)
+            except OSError as why:
+                raise DaemonNotRunning(f"the daemon at {self.path} went away: {why.strerror}") from None
+            undo.pop_all()
+            return answer
 
     def _connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)

@@ -59,7 +59,8 @@ def pipe(call: Call) -> int:
         command = Once(o.config).command("pipe", "--request", json.dumps(request))
         os.execv(command[0], command)  # noqa: S606 - our own program, no shell
     connection, ahead = call.the_daemon().upgrade("pipe", request, "peerup-pipe")
-    return _pump(connection, ahead)
+    with connection:
+        return _pump(connection, ahead)
 
 
 def _pump(connection: socket.socket, ahead: bytes) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from peerupctl.call import Call, Verb
+from peerupctl.client import Json, Once
 from peerupctl.render import short
 from peerupd.model.addresses import relay_input
 from peerupd.model.errors import InvalidAddress
@@ -84,6 +85,57 @@ def serve(call: Call) -> int:
     os.execv(sys.executable, [sys.executable, "-m", "peerupd", "relay", *config])  # noqa: S606 - no shell wanted
 
 
+def info(call: Call) -> int:
+    """Who the relay is, and what to give to nodes."""
+    return call.show(_relay_once(call, "relay_info"), _info)
+
+
+def _info(data: dict[str, Any]) -> Iterator[str]:
+    yield f"Peer ID: {data['peer_id']}"
+    yield f"Connection gating: {'enabled' if data['gating'] else 'DISABLED'}"
+    yield f"Authorized peers: {data['authorized_peers']}"
+    yield ""
+    yield "Multiaddrs:"
+    yield from (f"  {address}" for address in data["multiaddrs"])
+    yield from ("", *data.get("qr", []))
+
+
+def authorize(call: Call) -> int:
+    """A running relay takes it up within two seconds."""
+    o = call.options
+    comment = o.comment or " ".join(o.words)
+    data = _relay_once(call, "relay_authorize", peer_id=o.peer, comment=comment)
+    return call.show(data, lambda _: [f"Authorized: {short(o.peer)}"])
+
+
+def deauthorize(call: Call) -> int:
+    """A running relay closes its connections within two seconds."""
+    peer = call.options.peer
+    return call.show(_relay_once(call, "relay_deauthorize", peer_id=peer), lambda _: [f"Deauthorized: {short(peer)}"])
+
+
+def list_peers(call: Call) -> int:
+    """The relay's allowlist."""
+    return call.show(_relay_once(call, "relay_peers"), _peers)
+
+
+def _peers(entries: list[dict[str, Any]]) -> Iterator[str]:
+    for entry in entries:
+        yield f"  {entry['peer_id']}" + (f"  # {entry['comment']}" if entry.get("comment") else "")
+    yield f"Total: {len(entries)} peer(s)" if entries else "  (none)"
+
+
+def _relay_once(call: Call, verb: str, **request: Json) -> Json:
+    """A relay has no control socket: its files are edited, and it watches them."""
+    return Once(call.options.config).ask(verb, request)
+
+
+def _authorize_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("peer", help="the peer ID to let in")
+    parser.add_argument("words", nargs="*", metavar="comment", help="who that is")
+    parser.add_argument("--comment", default="", help="who that is")
+
+
 def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("address", nargs="+", help="multiaddr, IP, IP:PORT or [v6]:PORT")
     parser.add_argument("--peer-id", default="", metavar="ID", help="who the relay is")
@@ -107,4 +159,8 @@ VERBS = {
     "remove": Verb(remove, _remove_arguments),
     "setup": Verb(setup, _setup_arguments),
     "serve": Verb(serve),
+    "info": Verb(info),
+    "authorize": Verb(authorize, _authorize_arguments),
+    "deauthorize": Verb(deauthorize, lambda parser: parser.add_argument("peer", help="the peer ID to shut out")),
+    "list_peers": Verb(list_peers),
 }
