@@ -154,3 +154,96 @@ def allowlist_lines() -> st.SearchStrategy[str]:
     )
     entry = st.tuples(peer_ids(), attributes, comment).map(lambda e: "  ".join([str(e[0]), *e[1]]) + e[2])
     return st.one_of(entry, st.just(""), st.just("# a note"), st.text(max_size=30).map(lambda t: t.replace("\n", " ")))
+
+
+# -- configuration text --------------------------------------------------------------------------------------------
+
+YAML_KEYS = ("a", "b", "c d", "no", "1", "é")
+YAML_TEXTS = ("x", "true", "12", "# no comment", "a: b", '"', "'", "- y", "{", "", "é 𝄞", "\u202e", "tab\there", "a\nb")
+
+
+def yaml_values() -> st.SearchStrategy[object]:
+    """Plain data as a configuration may hold, three levels deep."""
+    scalars = st.none() | st.booleans() | st.integers(-9, 99) | st.sampled_from(YAML_TEXTS)
+    shallow = st.lists(scalars, max_size=3) | st.dictionaries(st.sampled_from(YAML_KEYS), scalars, max_size=3)
+    deep = st.lists(scalars | shallow, max_size=3)
+    return scalars | shallow | deep | st.dictionaries(st.sampled_from(YAML_KEYS), scalars | shallow, max_size=3)
+
+
+@st.composite
+def yaml_texts(draw: st.DrawFn) -> str:
+    """A table as YAML of many hands: block and flow, indents, quotes, comments (each once), blank lines, line ends."""
+    data = draw(st.dictionaries(st.sampled_from(YAML_KEYS), yaml_values(), max_size=4))
+    lines = _YamlHand(draw).table(data, "")
+    head, end = draw(st.sampled_from(["", "# head\n\n", "---\n"])), draw(st.sampled_from(["\n", "\n\n# foot\n", ""]))
+    newline = draw(st.sampled_from(["\n", "\n", "\r\n"]))
+    return (head + "\n".join(lines) + end).replace("\n", newline)
+
+
+class _YamlHand:
+    """Writes plain data with styles as they are drawn."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        self._draw = draw
+        self._comments = 0
+
+    def table(self, data: dict[str, object], pad: str) -> list[str]:
+        lines = []
+        for key, value in data.items():
+            lines += self._before(pad)
+            written = key if self._chance() else f'"{key}"'
+            lines += self._value(f"{pad}{written}:", value, pad)
+        return lines
+
+    def items(self, data: list[object], pad: str) -> list[str]:
+        lines = []
+        for value in data:
+            lines += self._before(pad)
+            if isinstance(value, dict) and value and self._chance():
+                first, *rest = self.table({key: None for key in value}, "")  # noqa: RUF025 - the keys only
+                del first, rest
+            lines += self._value(f"{pad}-", value, pad)
+        return lines
+
+    def _value(self, start: str, value: object, pad: str) -> list[str]:
+        if not (isinstance(value, dict | list) and value and self._chance()):
+            written = self._inline(value)
+            return [f"{start} {written}{self._tail()}" if written else f"{start}{self._tail()}"]
+        deeper = pad + " " * self._draw(st.sampled_from([2, 4]))
+        if isinstance(value, dict):
+            return [start + self._tail(), *self.table(value, deeper)]
+        dashes = pad if start.endswith(":") and self._chance() else deeper
+        return [start + self._tail(), *self.items(value, dashes)]
+
+    def _inline(self, value: object) -> str:
+        if value is None:
+            return self._draw(st.sampled_from(["", "~", "null"]))
+        return self._flow(value)
+
+    def _flow(self, value: object) -> str:
+        match value:
+            case dict():
+                return "{" + ", ".join(f"{self._flow(key)}: {self._flow(inner)}" for key, inner in value.items()) + "}"
+            case list():
+                return "[" + ", ".join(map(self._flow, value)) + "]"
+            case str():
+                return value if value.isalpha() and value not in ("true", "no") and self._chance() else _yaml_quoted(value)
+        return {None: "~", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, int) or isinstance(value, bool) else str(value)
+
+    def _before(self, pad: str) -> list[str]:
+        return self._draw(st.sampled_from([[], [], [""], [pad + self._comment()], [self._comment()]]))
+
+    def _tail(self) -> str:
+        return self._draw(st.sampled_from(["", "", "  " + self._comment()]))
+
+    def _comment(self) -> str:
+        self._comments += 1
+        return f"# comment {self._comments}: {{}} [] - x"
+
+    def _chance(self) -> bool:
+        return self._draw(st.booleans())
+
+
+def _yaml_quoted(text: str) -> str:
+    escaped = {"\n": "\\n", "\t": "\\t", '"': '\\"', "\u202e": "\\u202e"}
+    return '"' + "".join(escaped.get(character, character) for character in text) + '"'
