@@ -1,0 +1,249 @@
+"""The local ends of a pump: TCP and Unix sockets, dialled or accepted, and a pair of standard streams.
+
+A reset is passed on to TCP as a reset: SO_LINGER of zero seconds makes close(2) send RST instead of FIN (socket(7)).
+A Unix socket knows no reset; its other side sees the connection closed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+import trio
+
+from peerupd.features.pump import CHUNK
+from peerupd.model.addresses import Endpoint
+from peerupd.model.errors import AddressInUse, EnvironmentalError, ServiceDown
+
+DIAL_LIMIT: Final = 10.0  # seconds
+BACKLOG: Final = 1024  # connections waiting to be accepted
+
+_LINGER_ZERO: Final = struct.pack("ii", 1, 0)
+_LOOPBACKS: Final = ("127.0.0.1", "::1")
+
+
+class SocketEnd:
+    """A connected stream socket; `early` is what was already read from it."""
+
+    def __init__(self, sock: trio.socket.SocketType, early: bytes = b"") -> None:
+        self._socket = sock
+        self._early = early
+        if sock.family != socket.AF_UNIX:
+            with suppress(OSError):  # the other side may have reset it by now
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    async def receive_some(self, max_bytes: int | None = None, /) -> bytes:
+        limit = max_bytes or CHUNK
+        if self._early:
+            data, self._early = self._early[:limit], self._early[limit:]
+            return data
+        with _broken():
+            return await self._socket.recv(limit)
+
+    async def send_all(self, data: bytes | bytearray | memoryview, /) -> None:
+        rest = memoryview(data)
+        with _broken():
+            while rest:
+                rest = rest[await self._socket.send(rest) :]
+
+    async def send_eof(self) -> None:
+        with _broken():
+            self._socket.shutdown(socket.SHUT_WR)
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        self._socket.close()
+        await trio.lowlevel.checkpoint()
+
+    def reset(self) -> None:
+        with suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+        self._socket.close()
+
+
+class PipeEnd:
+    """Two file descriptors, one to read and one to write: standard input and output. A reset closes both.
+
+    They are made non-blocking, and what they were before when they are closed.
+    """
+
+    def __init__(self, source: int, sink: int) -> None:
+        self._source = source
+        self._sink = sink
+        self._open = {fd: os.get_blocking(fd) for fd in (source, sink)}
+        for fd in self._open:
+            os.set_blocking(fd, False)
+
+    async def receive_some(self, max_bytes: int | None = None, /) -> bytes:
+        await trio.lowlevel.checkpoint()
+        while True:
+            with _broken():
+                self._check(self._source)
+                try:
+                    return os.read(self._source, max_bytes or CHUNK)
+                except BlockingIOError:
+                    await trio.lowlevel.wait_readable(self._source)
+
+    async def send_all(self, data: bytes | bytearray | memoryview, /) -> None:
+        await trio.lowlevel.checkpoint()
+        rest = memoryview(data)
+        while rest:
+            with _broken():
+                self._check(self._sink)
+                try:
+                    rest = rest[os.write(self._sink, rest) :]
+                except BlockingIOError:
+                    await trio.lowlevel.wait_writable(self._sink)
+
+    async def send_eof(self) -> None:
+        self._close(self._sink)
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        self.reset()
+        await trio.lowlevel.checkpoint()
+
+    def reset(self) -> None:
+        self._close(self._source)
+        self._close(self._sink)
+
+    def _check(self, fd: int) -> None:
+        if fd not in self._open:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    def _close(self, fd: int) -> None:
+        if fd in self._open:
+            os.set_blocking(fd, self._open.pop(fd))
+            trio.lowlevel.notify_closing(fd)
+            os.close(fd)
+
+
+async def dial(endpoint: Endpoint, limit: float = DIAL_LIMIT) -> SocketEnd:
+    """A connection to `endpoint` within `limit` seconds; raises `ServiceDown`."""
+    try:
+        with trio.fail_after(limit):
+            return SocketEnd(await _connect(endpoint))
+    except trio.TooSlowError:
+        raise ServiceDown(f"nothing answers at {endpoint} within {limit:g} s") from None
+    except OSError as why:
+        raise ServiceDown(f"nothing answers at {endpoint}: {_reason(why)}") from why
+
+
+async def listen(endpoint: Endpoint) -> trio.socket.SocketType:
+    """A listening socket; `localhost` is 127.0.0.1. Raises `AddressInUse`, `EnvironmentalError`."""
+    try:
+        return await (_listen_unix(endpoint) if endpoint.path else _listen_tcp(endpoint))
+    except OSError as why:
+        if why.errno == errno.EADDRINUSE:
+            raise AddressInUse(
+                f"cannot listen on {endpoint}: the address is in use", hint="choose another, or end the other program"
+            ) from why
+        raise EnvironmentalError(f"cannot listen on {endpoint}: {_reason(why)}") from why
+
+
+def bound(endpoint: Endpoint, sock: trio.socket.SocketType) -> Endpoint:
+    """Where `sock` really listens: `endpoint` with the port that the kernel chose."""
+    if endpoint.path:
+        return endpoint
+    host, port = sock.getsockname()[:2]
+    return Endpoint(host, port)
+
+
+async def _connect(endpoint: Endpoint) -> trio.socket.SocketType:
+    if endpoint.path:
+        return await _connect_unix(endpoint.path)
+    # `localhost` by the resolver would cost a thread for each connection.
+    hosts = _LOOPBACKS if endpoint.host == "localhost" else (endpoint.host,)
+    for host in hosts[:-1]:
+        with suppress(OSError):
+            return await _connect_tcp(host, endpoint.port)
+    return await _connect_tcp(hosts[-1], endpoint.port)
+
+
+async def _connect_tcp(host: str, port: int) -> trio.socket.SocketType:
+    sock = (await trio.open_tcp_stream(host, port)).socket
+    # trio keeps little unsent data for short queues; here throughput counts. Zero is the system's own value.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 0)
+    return sock
+
+
+async def _connect_unix(path: str) -> trio.socket.SocketType:
+    sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        await sock.connect(path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _listen_tcp(endpoint: Endpoint) -> trio.socket.SocketType:
+    host = _LOOPBACKS[0] if endpoint.host == "localhost" else endpoint.host
+    found = await trio.socket.getaddrinfo(host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, proto, _, address = found[0]
+    sock = trio.socket.socket(family, kind, proto)
+    with _closed_on_error(sock):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        await sock.bind(address)
+        sock.listen(BACKLOG)
+    return sock
+
+
+async def _listen_unix(endpoint: Endpoint) -> trio.socket.SocketType:
+    await _clear_stale(endpoint.path)
+    sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with _closed_on_error(sock):
+        before = os.umask(0o177)
+        try:
+            # The umask is the process's: no other task may run before it is restored, so trio's bind is passed by.
+            sock._sock.bind(endpoint.path)  # type: ignore[attr-defined] # trio has no synchronous bind
+        finally:
+            os.umask(before)
+        sock.listen(BACKLOG)
+    return sock
+
+
+async def _clear_stale(path: str) -> None:
+    """Remove a socket on which nobody answers; raises `OSError` EADDRINUSE if somebody does, or if it is no socket."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISSOCK(mode):
+        try:
+            (await _connect_unix(path)).close()
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+    raise OSError(errno.EADDRINUSE, "in use")
+
+
+@contextmanager
+def _closed_on_error(sock: trio.socket.SocketType) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        sock.close()
+        raise
+
+
+@contextmanager
+def _broken() -> Iterator[None]:
+    """Every error of a socket means: not a clean end."""
+    try:
+        yield
+    except OSError as why:
+        raise trio.BrokenResourceError(_reason(why)) from why
+
+
+def _reason(why: OSError) -> str:
+    """The system's word for it; what trio raises for all addresses of a name has the system's errors as its cause."""
+    causes = why.__cause__.exceptions if isinstance(why.__cause__, BaseExceptionGroup) else (why,)
+    numbers = [each.errno for each in causes if isinstance(each, OSError) and each.errno and each.errno > 0]
+    return os.strerror(numbers[0]) if numbers else why.strerror or str(why)
