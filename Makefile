@@ -3,6 +3,7 @@
 #   make setup   virtual environment with the locked dependencies (idempotent)
 #   make demo    the main job on this machine: a relay, a home, a laptop, paired and serving
 #   make test    everything that is tested; as root with the network-namespace lab
+#   make test-old  the wire and the main job on the oldest cryptography
 #   make check   lint, types, house
 #   make bench   throughput beside raw TCP, ssh -L and stock py-libp2p
 #   make clean   removes all that these made
@@ -13,7 +14,7 @@ BIN    := $(VENV)/bin
 MAKE_DIR := .make
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --cache-dir $(MAKE_DIR)/pip install --no-deps --require-hashes
 
-.PHONY: setup setup-dev demo test check bench clean
+.PHONY: setup setup-dev demo test test-old check bench clean
 .DEFAULT_GOAL := demo
 
 setup: $(MAKE_DIR)/run
@@ -35,6 +36,7 @@ $(MAKE_DIR)/dev: $(MAKE_DIR)/run requirements-dev.lock
 	@sh packaging/need.sh dev $(PYTHON)
 	@echo "setup: installing the locked tools of tests and checks (a minute or two)"
 	@$(PIP) --no-build-isolation -r requirements-dev.lock
+	@rm -rf $(VENV)/lib/python3*/site-packages/trio-stubs # of trio-typing, long outdated: they hide trio's own types
 	@touch $@
 
 demo: setup
@@ -42,6 +44,12 @@ demo: setup
 
 test: setup-dev
 	@$(BIN)/python tests/run.py
+
+# the same wire and the same main job on the oldest cryptography that we promise
+test-old: setup-dev
+	@rm -rf $(MAKE_DIR)/old
+	@$(PIP) --target $(MAKE_DIR)/old -r requirements-old.lock
+	@PYTHONPATH=$(MAKE_DIR)/old $(BIN)/python tests/run.py old
 
 check: setup-dev
 	@$(BIN)/ruff check .

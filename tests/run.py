@@ -26,12 +26,17 @@ PARTS = (
 )
 
 
-def main() -> int:
+OLD = ["tests/unit/wire", "tests/unit/trust", "tests/unit/p2p", "tests/e2e/test_main_job.py"]
+
+
+def main(words: list[str]) -> int:
     """Exit status 0 when all passed and every room is above its bar."""
+    if words == ["old"]:
+        return old()
     os.chdir(ROOT)
     DATA.mkdir(parents=True, exist_ok=True)
-    for old in DATA.glob("data*"):
-        old.unlink()
+    for stale in DATA.glob("data*"):
+        stale.unlink()
     began = time.monotonic()
     results = [(name, *part(name, paths, covered)) for name, paths, covered in PARTS]
     below = coverage()
@@ -43,6 +48,17 @@ def main() -> int:
         print("  skipped: the network-namespace lab (it needs root)")
     print(f"  {time.monotonic() - began:.0f} s in all")
     return int(bool(below) or any(status for _, status, _ in results))
+
+
+def old() -> int:
+    """What depends on cryptography, on the version that stands first in the path."""
+    from importlib.metadata import version
+
+    print(f"== cryptography {version('cryptography')}", flush=True)
+    os.chdir(ROOT)
+    # its own deprecations are not ours to fail on
+    words = ["-q", "-W", "ignore::DeprecationWarning", "-p", "no:cacheprovider", *OLD]
+    return subprocess.run([sys.executable, "-m", "pytest", *words], check=False).returncode
 
 
 def part(name: str, paths: list[str], covered: bool) -> tuple[int, float]:
@@ -81,4 +97,4 @@ def coverage() -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
