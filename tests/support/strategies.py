@@ -200,8 +200,9 @@ class _YamlHand:
         for value in data:
             lines += self._before(pad)
             if isinstance(value, dict) and value and self._chance():
-                first, *rest = self.table({key: None for key in value}, "")  # noqa: RUF025 - the keys only
-                del first, rest
+                first, *rest = self.table(value, pad + "  ")
+                lines += [f"{pad}-", first, *rest] if "#" in first or not first else [f"{pad}- {first.lstrip()}", *rest]
+                continue
             lines += self._value(f"{pad}-", value, pad)
         return lines
 
@@ -227,8 +228,13 @@ class _YamlHand:
             case list():
                 return "[" + ", ".join(map(self._flow, value)) + "]"
             case str():
-                return value if value.isalpha() and value not in ("true", "no") and self._chance() else _yaml_quoted(value)
-        return {None: "~", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, int) or isinstance(value, bool) else str(value)
+                bare = value.isalpha() and value not in ("true", "no") and self._chance()
+                return value if bare else _yaml_quoted(value)
+            case None:
+                return "~"
+            case bool():
+                return "true" if value else "false"
+        return str(value)
 
     def _before(self, pad: str) -> list[str]:
         return self._draw(st.sampled_from([[], [], [""], [pad + self._comment()], [self._comment()]]))

@@ -1,0 +1,1 @@
+"""The archive: configuration as text, as settings, and the edits between them."""

@@ -1,0 +1,100 @@
+"""The configuration file: where it is looked for, how it is read, and how it is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from peerupd import files
+from peerupd.config.edits import Change, edited
+from peerupd.config.schema import NodeSettings, Parsed, RelaySettings, parse_node, parse_relay
+from peerupd.config.yaml_text import MAX_CONFIG_BYTES
+from peerupd.model.errors import ConfigInvalid, ConfigNotFound, Conflict, NotFound
+
+SYSTEM_CONFIG: Final = Path("/etc/peerup/config.yaml")
+SYSTEM_RELAY_CONFIG: Final = Path("/etc/peerup/relay.yaml")
+NEW_MODE: Final = 0o600
+WRITABLE_BY_OTHERS: Final = 0o022
+"""A configuration holds no secret, but who may write it decides whom the node trusts."""
+
+
+def find_config(explicit: Path | None, *, cwd: Path, home: Path | None, is_root: bool) -> Path:
+    """The node's configuration: the explicit one, or the first that exists; raises `ConfigNotFound`.
+
+    Root never takes `./peerup.yaml` unless told to: whoever can write there would decide what root runs.
+    """
+    places = [] if is_root else [cwd / "peerup.yaml"]
+    if home is not None:
+        places.append(home / ".config" / "peerup" / "config.yaml")
+    return _first(explicit, [*places, SYSTEM_CONFIG], "peerupctl init")
+
+
+def find_relay_config(explicit: Path | None, *, cwd: Path, is_root: bool) -> Path:
+    """The relay server's configuration, as `find_config`; the working directory's has its old name."""
+    places = [] if is_root else [cwd / "relay-server.yaml"]
+    return _first(explicit, [*places, SYSTEM_RELAY_CONFIG], "peerupctl relay setup")
+
+
+def _first(explicit: Path | None, places: Sequence[Path], command: str) -> Path:
+    if explicit is not None:
+        if explicit.exists():
+            return explicit
+        raise ConfigNotFound(f"config file not found: {explicit}")
+    if found := next((place for place in places if place.exists()), None):
+        return found
+    searched = ", ".join(map(str, places))
+    raise ConfigNotFound(f"no config file found (searched: {searched})", hint=f"make one: {command}")
+
+
+class ConfigFile:
+    """One configuration file of a node or of a relay server."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def load_node(self, *, strict: bool = False) -> Parsed[NodeSettings]:
+        """A node's settings. Raises as `read`, and `ConfigInvalid` with all problems; `strict` as in `parse_node`."""
+        text = self.read()
+        with _naming(self.path):
+            return parse_node(text, self.path.parent, strict=strict)
+
+    def load_relay(self, *, strict: bool = False) -> Parsed[RelaySettings]:
+        """A relay server's settings; as `load_node`."""
+        text = self.read()
+        with _naming(self.path):
+            return parse_relay(text, self.path.parent, strict=strict)
+
+    def read(self) -> str:
+        """The text; raises `ConfigNotFound`, `InsecurePermissions`, `StorageFailed`, or `RequestError` (no text)."""
+        try:
+            files.check_mode(self.path, WRITABLE_BY_OTHERS)
+            return files.read_text(self.path, MAX_CONFIG_BYTES)
+        except NotFound:
+            raise ConfigNotFound(f"config file not found: {self.path}") from None
+
+    def edit(self, *changes: Change) -> None:
+        """Make these changes of a node's configuration, all or none; its comments, order and mode stay.
+
+        What is so already is left as it is. Raises as `read`; `ConfigInvalid` if it was or would become invalid;
+        `Conflict` if a person must edit it; `StorageFailed` if it cannot be written. Then nothing is changed.
+        """
+        text = self.read()
+        with _naming(self.path):
+            changed = edited(text, *changes)
+            parse_node(changed, self.path.parent)
+        if changed != text:
+            files.replace(self.path, changed.encode(), mode=files.mode_of(self.path, otherwise=NEW_MODE))
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Puts the file's path in front of what is wrong with its text."""
+    try:
+        yield
+    except ConfigInvalid as why:
+        first, *_ = why.message.splitlines()
+        raise ConfigInvalid(f"{path}: {first}", problems=why.problems, hint=why.hint) from None
+    except Conflict as why:
+        raise Conflict(f"{path}: {why.message}", hint=why.hint) from None
