@@ -22,6 +22,7 @@ from peerupd.model.errors import RequestError
 def invite(call: Call) -> int:
     """Exit status 0 when somebody joined, 1 when nobody did."""
     o = call.options
+    o.headless = o.headless or o.json
     quiet = o.non_interactive or o.headless
     tell = call.note if quiet else call.say
     tell("Waiting for relay reservation...")
@@ -29,6 +30,8 @@ def invite(call: Call) -> int:
     for kind, data in _invite_steps(call):
         if kind == "opened":
             _show_code(call, data, quiet)
+            for note in data.get("notes", []):
+                call.note(f"note: {note}")
         elif kind == "outcome":
             outcome = data
         else:
@@ -81,6 +84,8 @@ def _show_code(call: Call, opened: dict[str, Any], quiet: bool) -> None:
         for line in opened.get("qr", []):
             call.say(line)
         call.say(f"\nOr on that device, run:  peerup join {opened['code']}\n\nWaiting for peer to join...")
+    for note in opened.get("notes", []):
+        call.note(f"note: {note}")
 
 
 def _outcome(outcome: dict[str, Any]) -> Iterator[str]:
@@ -100,10 +105,8 @@ def join(call: Call) -> int:
     quiet = o.non_interactive or o.from_env
     tell = call.note if quiet or o.json else call.say
     code = _code(call, quiet)
-    if o.allow_legacy:
-        tell("note: codes of the older text dialect are read, but not spoken by this version")
     tell("=== peer-up join ===")
-    data = _join(call, {"code": code, "name": o.name}, tell)
+    data = _join(call, {"code": code, "name": o.name, "allow_legacy": o.allow_legacy}, tell)
     if o.json:
         call.json(data)
         return 0

@@ -55,7 +55,7 @@ def remove(call: Call) -> int:
 def setup(call: Call) -> int:
     """Config, key and empty allowlist of a relay; prints the addresses that nodes want."""
     o = call.options
-    data = call.ask("relay_setup", directory=o.dir, fresh=o.fresh, address=o.address)
+    data = _relay_once(call, "relay_setup", directory=o.dir, fresh=o.fresh, address=o.address)
     return call.show(data, lambda data: _set_up(data, with_qr=not o.non_interactive))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from peerupctl.call import Call, Verb
+from peerupctl.client import Once
 from peerupd.model.addresses import relay_input
 from peerupd.model.errors import RequestError
 
@@ -19,7 +20,8 @@ def init(call: Call) -> int:
     relay, peer = o.relay, o.relay_peer_id
     if not o.relay and not o.non_interactive:
         relay, peer = _ask_relay(call)
-    data = call.ask("init", relay=relay, relay_peer_id=peer, network=o.network, directory=o.dir)
+    request = {"relay": relay, "relay_peer_id": peer, "network": o.network, "directory": o.dir}
+    data = Once(o.config).ask("init", request)  # a daemon that runs is another node, or this one and in the way
     return call.show(data, lambda data: _initialised(data, with_qr=not o.non_interactive))
 
 
@@ -57,7 +59,9 @@ def _initialised(data: dict[str, Any], *, with_qr: bool) -> Iterator[str]:
 
 def _init_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--relay", default="", metavar="ADDR", help="IP, IP:PORT, [v6]:PORT or multiaddr")
-    parser.add_argument("--relay-peer-id", default="", metavar="ID", help="if ADDR does not end in /p2p/ID")
+    parser.add_argument(
+        "--relay-peer-id", "--peer-id", default="", metavar="ID", help="if ADDR does not end in /p2p/ID"
+    )
     parser.add_argument("--network", default="", metavar="NAME", help="a private network's name")
     parser.add_argument("--dir", default="", metavar="DIR", help="where; default ~/.config/peerup (root: /etc/peerup)")
     parser.add_argument("--non-interactive", action="store_true", help="ask nothing")

@@ -36,6 +36,7 @@ from peerupd.model.names import PeerId
 from peerupd.wire import invite, vouch
 from peerupd.wire.invite import Invite
 from peerupd.wire.pairing import DataToSend, Joiner, Paired
+from peerupd.wire.pairing_text import TextJoiner
 
 JOIN_LIMIT: Final = 30.0  # seconds from the first dial to the inviter's answer
 READ_SIZE: Final = 4096  # bytes
@@ -119,7 +120,7 @@ class Joining:
             progress("Connecting to inviter...")
             stream = await self._call_inviter(asked, unproved)
             with reset_on_error(stream):
-                wished = await _converse(Joiner(asked.token, name), stream)
+                wished = await _converse(_joiner(asked, name), stream)
                 await stream.aclose()
             return wished
         raise TimedOut(f"joining took longer than {JOIN_LIMIT:g} s", hint=_STILL_WAITING)
@@ -175,7 +176,12 @@ class Joining:
         return Pairing(asked.inviter, name, asked.relay, asked.network)
 
 
-async def _converse(machine: Joiner, stream: ByteStream) -> str:
+def _joiner(asked: Invite, name: str) -> Joiner | TextJoiner:
+    """The dialect that the code's inviter speaks."""
+    return TextJoiner(asked.token, name) if asked.legacy else Joiner(asked.token, name)
+
+
+async def _converse(machine: Joiner | TextJoiner, stream: ByteStream) -> str:
     """What the inviter wants to be called, once it said OK; an end of any kind before that is its refusal."""
     try:
         await stream.send_all(machine.start())

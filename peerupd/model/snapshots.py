@@ -134,6 +134,8 @@ class Join:
     code: str
     name: str = ""
     """What the inviter shall call this node."""
+    allow_legacy: bool = False
+    """Also codes of peer-up's older text dialect."""
 
 
 @dataclass(frozen=True, slots=True)

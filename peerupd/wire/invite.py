@@ -41,12 +41,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Invite:
-    """What a code says. `network` is empty for the global network."""
+    """What a code says. `network` is empty for the global network; `legacy`: its inviter speaks the text dialect."""
 
     token: bytes = field(repr=False)
     relay: RelayAddress
     inviter: PeerId
     network: str = ""
+    legacy: bool = False
 
 
 def new_token() -> bytes:
@@ -63,13 +64,16 @@ def encode(invite: Invite) -> str:
 def decode(text: str, *, allow_legacy: bool = False) -> Invite:
     """What a code says; dashes, white space and case do not matter.
 
-    Raises `LegacyCode` for one of the older text dialect and `InvalidCode` for everything else that is no invite.
+    Raises `LegacyCode` for one of the older text dialect, unless that is allowed, and `InvalidCode` for everything
+    else that is no invite.
     """
     data = _bytes(text)
     read = _LAYOUTS.get(data[0])
     invite = _fitting(read, data) if read else None
+    if invite is None and allow_legacy and data[0] == _VERSION:
+        invite = _fitting(_read_legacy, data)
     if invite is None:
-        raise _why_not(data, allow_legacy)
+        raise _why_not(data)
     return invite
 
 
@@ -164,7 +168,7 @@ def _read_invite(code: _Cursor) -> Invite:
 
 
 def _read_legacy(code: _Cursor) -> Invite:
-    return Invite(code.take(TOKEN_SIZE), _read_relay(code), PeerId.from_bytes(code.rest()))
+    return Invite(code.take(TOKEN_SIZE), _read_relay(code), PeerId.from_bytes(code.rest()), legacy=True)
 
 
 def _read_pairing(code: _Cursor) -> RelayAddress:
@@ -207,11 +211,14 @@ _LAYOUTS: Final = {_VERSION: _read_invite, _VERSION_OWN: _read_own}
 # -- codes that are not for us -------------------------------------------------------------------------------------
 
 
-def _why_not(data: bytes, allow_legacy: bool) -> InvalidCode:
+def _why_not(data: bytes) -> InvalidCode:
     """Why these bytes are no invite of ours: what else they are, as far as that can be told."""
     version = data[0]
     if version == _VERSION and _fitting(_read_legacy, data) is not None:
-        return _legacy(allow_legacy)
+        return LegacyCode(
+            "the invite code is of the text dialect of an older peer-up, which shows its secret to whoever answers",
+            hint=f"{_NEW_CODE}; or, if you trust the way this code came, join again with --allow-legacy",
+        )
     if version == _VERSION_2 and _fitting(_read_pairing, data) is not None:
         return InvalidCode(
             "this is a relay's pairing code, not an invite code; this version of peerup does not speak that protocol",
@@ -227,17 +234,3 @@ def _why_not(data: bytes, allow_legacy: bool) -> InvalidCode:
             hint="update peerup on this machine, or copy the whole code again",
         )
     return _damaged()
-
-
-def _legacy(allow_legacy: bool) -> LegacyCode:
-    if allow_legacy:
-        return LegacyCode(
-            "the invite code is of the text dialect of an older peer-up; --allow-legacy was given, but this version "
-            "of peerup does not speak that dialect",
-            hint=_NEW_CODE,
-        )
-    return LegacyCode(
-        "the invite code is of the text dialect of an older peer-up, which shows its secret to whoever answers and is "
-        "refused without --allow-legacy",
-        hint=_NEW_CODE,
-    )

@@ -1,5 +1,6 @@
 """Pairing from the code to what both sides have written down: the two roles, and what goes wrong between them."""
 
+import base64
 import logging
 
 import pytest
@@ -656,3 +657,27 @@ async def test_a_joiner_that_cannot_write_says_so(home, laptop):
     with pytest.raises(StorageFailed):
         await laptop.join(opened.code)
     assert issubclass(StorageFailed, EnvironmentalError)
+
+
+async def test_an_inviter_of_the_text_dialect_is_joined_where_that_was_allowed(village, laptop):
+    inviter, heard = village.network.host(3), []
+
+    async def text_inviter(stream):
+        heard.append(await stream.receive_some())
+        await stream.send_all(b"OK old\n")
+        await stream.send_eof()
+
+    inviter.set_stream_handler(PROTOCOL, text_inviter)
+    code = legacy_code(b"\xa0" * 8, RELAY, inviter.peer)
+    with pytest.raises(InvalidCode, match="--allow-legacy"):
+        await laptop.join(code)
+    with trio.fail_after(5):
+        pairing = await laptop.join(code, allow_legacy=True)
+    assert (pairing.name, heard) == ("old", [b"a0a0a0a0a0a0a0a0 laptop\n"])
+    assert inviter.peer in laptop.books.allowlist
+
+
+def legacy_code(token, relay, inviter):
+    address = bytes((203, 0, 113, 5)) + relay.address.port.to_bytes(2, "big")
+    body = bytes((1,)) + token + address + bytes((len(relay.peer.multihash),)) + relay.peer.multihash
+    return base64.b32encode(body + inviter.multihash).decode().rstrip("=")

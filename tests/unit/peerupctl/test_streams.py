@@ -121,7 +121,7 @@ def test_the_code_comes_from_argument_environment_or_stdin(daemon, capsys, monke
     else:
         monkeypatch.setattr("sys.stdin", io.StringIO("AAAABBBB\n"))
     assert cli.main(words) == 0
-    assert daemon.asked == [("POST /v1/join", {"code": "AAAABBBB", "name": "laptop"})]
+    assert daemon.asked == [("POST /v1/join", {"code": "AAAABBBB", "name": "laptop", "allow_legacy": False})]
     assert capsys.readouterr().out == ""
 
 

@@ -87,9 +87,10 @@ def test_a_code_of_the_text_dialect_is_recognised_and_named():
         decode(LEGACY)
 
 
-def test_with_allow_legacy_it_is_said_plainly_that_the_dialect_is_not_spoken():
-    with pytest.raises(LegacyCode, match="does not speak that dialect"):
-        decode(LEGACY, allow_legacy=True)
+def test_where_it_is_allowed_a_code_of_the_text_dialect_is_read():
+    read = decode(LEGACY, allow_legacy=True)
+    assert (read.legacy, read.token.hex(), str(read.inviter)) == (True, "a0a1a2a3a4a5a6a7", str(INVITER))
+    assert str(read.relay.address) == "/ip4/203.0.113.50/tcp/7777"
 
 
 def test_a_code_of_the_development_dialect_is_refused_as_such():
