@@ -148,8 +148,8 @@ class RelaySettings:
     """`security.enable_connection_gating`: only authorised peers may connect. Default true."""
     max_reservations: int
     """`resources.max_reservations`. Default 128."""
-    max_circuits: int
-    """`resources.max_circuits`, per peer. Default 16."""
+    max_circuits: int | None
+    """`resources.max_circuits`, per peer; None: not configured (16 for strangers, 512 for authorised peers)."""
     buffer_size: int
     """`resources.buffer_size`, bytes of forwarding buffer. Default 64 KiB."""
     max_reservations_per_ip: int
@@ -263,7 +263,7 @@ def _relay(top: Section, folder: Path) -> RelaySettings:
             authorized_keys_file=authorized_keys_file,
             gating=gating,
             max_reservations=_count(resources, "max_reservations", 128),
-            max_circuits=_count(resources, "max_circuits", 16),
+            max_circuits=_count(resources, "max_circuits", 0) or None,
             buffer_size=_count(resources, "buffer_size", 64 << 10, MAX_BUFFER),
             max_reservations_per_ip=_count(resources, "max_reservations_per_ip", 8),
             max_reservations_per_asn=_count(resources, "max_reservations_per_asn", 32),

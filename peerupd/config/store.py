@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,9 +33,19 @@ def find_config(explicit: Path | None, *, cwd: Path, home: Path | None, is_root:
 
 
 def find_relay_config(explicit: Path | None, *, cwd: Path, is_root: bool) -> Path:
-    """The relay server's configuration, as `find_config`; the working directory's has its old name."""
-    places = [] if is_root else [cwd / "relay-server.yaml"]
+    """The relay server's configuration, as `find_config`; the working directory's has its old name.
+
+    Root takes that one where nobody else could have put it: `relay setup` in a folder of root's own makes it.
+    """
+    here = cwd / "relay-server.yaml"
+    places = [] if is_root and not _only_ours(here) else [here]
     return _first(explicit, [*places, SYSTEM_RELAY_CONFIG], "peerupctl relay setup")
+
+
+def _only_ours(path: Path) -> bool:
+    """Whether file and folder are this user's, and nobody else may write there; so it is where no file is."""
+    there = [os.stat(each) for each in (path, path.parent) if each.exists()]
+    return all(each.st_uid == os.geteuid() and not each.st_mode & WRITABLE_BY_OTHERS for each in there)
 
 
 def _first(explicit: Path | None, places: Sequence[Path], command: str) -> Path:

@@ -79,7 +79,10 @@ def test_commented_resources_of_the_relay_are_the_defaults():
     text = (SAMPLES / "relay.yaml").read_text()
     plain = parse_relay(text, FOLDER).settings
     spelled = parse_relay(uncommented(text), FOLDER).settings
-    assert dataclasses.replace(spelled, session_duration=None, session_data_limit=None, network="") == plain
+    assert (
+        dataclasses.replace(spelled, max_circuits=None, session_duration=None, session_data_limit=None, network="")
+        == plain
+    )
 
 
 @pytest.mark.parametrize("relay", [None, RELAY])

@@ -460,7 +460,7 @@ def test_a_relay_has_sane_defaults():
         authorized_keys_file=FOLDER / "a",
         gating=True,
         max_reservations=128,
-        max_circuits=16,
+        max_circuits=None,
         buffer_size=65536,
         max_reservations_per_ip=8,
         max_reservations_per_asn=32,

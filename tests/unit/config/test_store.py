@@ -63,11 +63,16 @@ def test_the_first_config_that_exists_is_taken(places):
 
 def test_root_takes_no_config_from_the_working_directory(places):
     (places / "cwd/peerup.yaml").touch()
-    (places / "cwd/relay-server.yaml").touch()
     (places / "etc/config.yaml").touch()
-    (places / "etc/relay.yaml").touch()
     assert found(places, is_root=True) == places / "etc/config.yaml"
-    assert find_relay_config(None, cwd=places / "cwd", is_root=True) == places / "etc/relay.yaml"
+
+
+@pytest.mark.parametrize(("mode", "taken"), [(0o700, "cwd/relay-server.yaml"), (0o777, "etc/relay.yaml")])
+def test_root_takes_a_relays_config_from_the_working_directory_where_only_root_can_write(places, mode, taken):
+    (places / "cwd/relay-server.yaml").touch(mode=0o600)
+    (places / "etc/relay.yaml").touch()
+    (places / "cwd").chmod(mode)
+    assert find_relay_config(None, cwd=places / "cwd", is_root=True) == places / taken
     assert find_relay_config(None, cwd=places / "cwd", is_root=False) == places / "cwd/relay-server.yaml"
 
 
