@@ -32,7 +32,7 @@ def main() -> int:
     """Measure everything that is there; what is not is said."""
     options = arguments()
     size = options.mib * MIB
-    with ExitStack() as stack, tempfile.TemporaryDirectory(prefix="peerup-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="peerup-bench-") as folder, ExitStack() as stack:
         source = stack.enter_context(running([sys.executable, str(HERE / "stream.py"), "source"]))
         service = int(line(source))
         paths: dict[str, Measure | str] = {"raw TCP": lambda: read(service, size)}
@@ -55,10 +55,16 @@ def measure(paths: dict[str, Measure | str], rounds: int, size: int) -> dict[str
     for number in range(rounds):
         for name, path in paths.items():
             if not isinstance(path, str):
-                print(f"\rround {number + 1}/{rounds}: {name:<32}", end="", file=sys.stderr, flush=True)
+                progress(f"round {number + 1}/{rounds}: {name}")
                 rates[name].append(size / 1e6 / path())
-    print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
+    progress("")
     return {name: rates[name] or paths[name] for name in paths}
+
+
+def progress(text: str) -> None:
+    """What is being measured, on a terminal; each replaces the one before."""
+    if sys.stderr.isatty():
+        print(f"\r{text:<60}\r", end="", file=sys.stderr, flush=True)
 
 
 def report(results: dict[str, Any], options: argparse.Namespace) -> None:

@@ -134,9 +134,9 @@ async def main() -> None:
     """The foreign peer."""
     from libp2p import new_host
     from libp2p.crypto.ed25519 import create_new_key_pair
+    from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
     from libp2p.custom_types import TProtocol
     from libp2p.security.noise.transport import PROTOCOL_ID, Transport
-    from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
     from multiaddr import Multiaddr
 
     pair = create_new_key_pair()

@@ -60,6 +60,13 @@ async def running(*hosts: Host, listen: Sequence[Multiaddr] = (LOOPBACK,)) -> As
         nursery.cancel_scope.cancel()
 
 
+async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    """Return once `condition()` holds; other hosts and processes tell no event."""
+    with trio.fail_after(seconds):
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for
+            await trio.sleep(0.002)
+
+
 async def call(caller: Host, called: Host) -> Connection:
     """A connection between the two."""
     return await caller.swarm.dial(called.listen_addresses(), called.peer_id)
@@ -84,11 +91,15 @@ class MemoryPair:
     second: Connection
     arrived: trio.MemoryReceiveChannel[Stream]
     left: trio.testing.MemorySendStream
+    right: trio.testing.MemorySendStream
 
     def stop_first_link(self) -> None:
         """From now on the first end can send nothing more: its link takes no byte."""
-        self.left.send_all_hook = trio.sleep_forever
-        self.left.close_hook = None
+        _stop(self.left)
+
+    def stop_second_link(self) -> None:
+        """The same for the second end."""
+        _stop(self.right)
 
     def half_stream(self) -> Stream:
         """A stream of the first end of which the second need not know."""
@@ -98,6 +109,11 @@ class MemoryPair:
         """A new stream, both ends of it, nothing negotiated."""
         ours = self.first._muxer.open()
         return ours, await self.arrived.receive()
+
+
+def _stop(link: trio.testing.MemorySendStream) -> None:
+    link.send_all_hook = trio.sleep_forever
+    link.close_hook = None
 
 
 @asynccontextmanager
@@ -118,7 +134,7 @@ async def connected(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(first.run)
         nursery.start_soon(second.run)
-        yield MemoryPair(first, second, receive, left.send_stream)
+        yield MemoryPair(first, second, receive, left.send_stream, right.send_stream)
         nursery.cancel_scope.cancel()
 
 

@@ -107,7 +107,9 @@ def _serve_one(connection: socket.socket, handler: Any) -> None:
 def _line(connection: socket.socket) -> bytes:
     line = b""
     while not line.endswith(b"\n"):
-        line += connection.recv(1)
+        if not (more := connection.recv(1)):
+            raise ConnectionAbortedError("the line did not end")  # `service add` only looks whether somebody answers
+        line += more
     return line
 
 

@@ -1,0 +1,131 @@
+"""The front door: arguments, logging, the right assembler, the exit status.
+
+Exit status: 0 ended calmly; 2 what was asked or configured cannot be; 3 refused; 4 the other side's fault; 5 the world
+is in the way; 70 a bug.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from peerupd.config.store import find_config, find_relay_config
+from peerupd.control import logs, once
+from peerupd.control.node import Node
+from peerupd.control.opening import open_node, open_relay
+from peerupd.control.relay_node import RelayNode
+from peerupd.control.verbs import expected_in
+from peerupd.frontends import healthz
+from peerupd.frontends.door import ControlDoor
+from peerupd.frontends.socket import place
+from peerupd.linux.systemd import Notifier
+from peerupd.model import version
+from peerupd.model.codec import to_json
+from peerupd.model.errors import PeerupError
+
+BUG: Final = 70  # EX_SOFTWARE of sysexits.h
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit status."""
+    options = _parser().parse_args(argv)
+    try:
+        status: int = options.run(options)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as why:
+        expected = expected_in(why)
+        if expected is not None:
+            return _complain(expected)
+        traceback.print_exc()
+        return BUG
+    return status
+
+
+def _node(options: argparse.Namespace) -> int:
+    home = Path.home()
+    config = find_config(options.config, cwd=Path.cwd(), home=home, is_root=os.geteuid() == 0)
+    opened = open_node(config)
+    logs.configure(options.log_level or opened.settings.log_level)
+    door = ControlDoor(place(opened.file.path, home, options.socket))
+    _run(lambda: Node(opened).run(door, Notifier(), _say(options)))
+    return 0
+
+
+def _relay(options: argparse.Namespace) -> int:
+    config = find_relay_config(options.config, cwd=Path.cwd(), is_root=os.geteuid() == 0)
+    opened = open_relay(config)
+    logs.configure(options.log_level or opened.settings.log_level)
+    _run(lambda: RelayNode(opened).run(healthz.serve, Notifier(), _say(options)))
+    return 0
+
+
+def _once(options: argparse.Namespace) -> int:
+    logs.configure(options.log_level or "warning")
+    return once.run(options.verb, options.request, options.config)
+
+
+def _version(options: argparse.Namespace) -> int:
+    own = version.own()
+    if options.json:
+        print(json.dumps(to_json(own), indent=2))
+    else:
+        print(f"peerup {own.version} ({own.commit}) built {own.built}\nPython {own.python}")
+    return 0
+
+
+def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run to the end; what was imported and read so far is never garbage."""
+    gc.freeze()
+    trio.run(work)
+
+
+def _say(options: argparse.Namespace) -> Callable[[str], None]:
+    """Lines for a person at a terminal; silent under a service manager."""
+    if not (options.foreground or sys.stdout.isatty()):
+        return lambda line: None
+    return lambda line: print(line, flush=True)
+
+
+def _complain(why: PeerupError) -> int:
+    sys.stdout.flush()
+    print(f"peerupd: {why.message}", file=sys.stderr)
+    if why.hint:
+        print(f"  hint: {why.hint}", file=sys.stderr)
+    return why.exit_status
+
+
+def _parser() -> argparse.ArgumentParser:
+    """The command line; the options may stand before or behind the role."""
+    parser = argparse.ArgumentParser(prog="peerupd", description="The peerup daemon.", parents=[_common()])
+    parser.set_defaults(run=_node, config=None, socket=None, log_level=None, foreground=False)
+    roles = parser.add_subparsers(metavar="ROLE", help="without one: a node")
+    relay = roles.add_parser("relay", help="a relay server", parents=[_common()])
+    relay.set_defaults(run=_relay)
+    single = roles.add_parser("once", help="one verb without a daemon", parents=[_common()])
+    single.add_argument("verb")
+    single.add_argument("--request", metavar="JSON", help="instead of a line on stdin")
+    single.set_defaults(run=_once)
+    shown = roles.add_parser("version", help="version, commit, build date and Python", parents=[_common()])
+    shown.add_argument("--json", action="store_true")
+    shown.set_defaults(run=_version)
+    return parser
+
+
+def _common() -> argparse.ArgumentParser:
+    """Options of every role; those that are not given leave what an earlier parser found."""
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS, allow_abbrev=False)
+    common.add_argument("--config", type=Path, metavar="FILE", help="the configuration")
+    common.add_argument("--socket", type=Path, metavar="PATH", help="the control socket's place")
+    common.add_argument("--log-level", choices=logs.LEVELS, help="instead of the configuration's")
+    common.add_argument("--foreground", action="store_true", help="print start-up lines also without a terminal")
+    return common
