@@ -5,6 +5,7 @@
 #   make test    everything that is tested; as root with the network-namespace lab
 #   make test-old  the wire and the main job on the oldest cryptography
 #   make check   lint, types, house
+#   make docs    the reference pages, from the code that they describe
 #   make bench   throughput beside raw TCP, ssh -L and stock py-libp2p
 #   make clean   removes all that these made
 
@@ -14,7 +15,7 @@ BIN    := $(VENV)/bin
 MAKE_DIR := .make
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --cache-dir $(MAKE_DIR)/pip install --no-deps --require-hashes
 
-.PHONY: setup setup-dev demo test test-old check bench clean
+.PHONY: setup setup-dev demo test test-old check docs bench clean
 .DEFAULT_GOAL := demo
 
 setup: $(MAKE_DIR)/run
@@ -57,6 +58,9 @@ check: setup-dev
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest -q tests/house
+
+docs: setup-dev
+	@$(BIN)/python docs/make.py
 
 bench: setup-dev
 	@$(BIN)/python bench/throughput.py
