@@ -14,7 +14,7 @@ async def receive_message(stream: Stream, limit: int) -> bytes:
     """
     reader = FrameReader(limit)
     while (message := reader.next()) is None:
-        data = await stream.receive_some()
+        data = await stream.receive_some(limit)  # what follows a message stays in the stream, where it is counted
         if not data:
             raise ProtocolViolation("the stream ended where a message was due")
         reader.feed(data)

@@ -78,7 +78,7 @@ def seal_record(seed: str, peer: str, seq: int, addresses: list[str]) -> str:
     from libp2p.peer.peer_record import PeerRecord
     from multiaddr import Multiaddr
 
-    record = PeerRecord(_id().from_base58(peer), [Multiaddr(address) for address in addresses], seq)
+    record = PeerRecord(_id().from_base58(peer), [Multiaddr(bytes.fromhex(address)) for address in addresses], seq)
     return seal(record, _key_pair(seed).private_key).marshal_envelope().hex()
 
 
@@ -87,7 +87,11 @@ def open_record(data: str) -> dict[str, Any]:
     from libp2p.peer.envelope import consume_envelope
 
     _, record = consume_envelope(bytes.fromhex(data), "libp2p-peer-record")
-    return {"peer": record.peer_id.to_base58(), "seq": record.seq, "addresses": [str(a) for a in record.addrs]}
+    return {
+        "peer": record.peer_id.to_base58(),
+        "seq": record.seq,
+        "addresses": [a.to_bytes().hex() for a in record.addrs],
+    }
 
 
 def seal_voucher(seed: str, payload: str) -> str:

@@ -98,7 +98,7 @@ class RunningNode:
 @asynccontextmanager
 async def running_node(config: Path, *, interval: float | None = None) -> AsyncIterator[RunningNode]:
     """A node from READY to its calm end."""
-    running = RunningNode(Node(open_node(config)), FakeManager(interval), [])
+    running = RunningNode(Node(open_node(config, or_copy=True)), FakeManager(interval), [])
     door = ControlDoor(Place(config.parent / "s", shared=False))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(running.node.run, door, running.manager, running.said.append)
@@ -125,7 +125,7 @@ class RunningRelay:
 @asynccontextmanager
 async def running_relay(config: Path, *, interval: float | None = None) -> AsyncIterator[RunningRelay]:
     """A relay from READY to its calm end."""
-    running = RunningRelay(RelayNode(open_relay(config)), FakeManager(interval), [])
+    running = RunningRelay(RelayNode(open_relay(config, or_copy=True)), FakeManager(interval), [])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(running.node.run, healthz.serve, running.manager, running.said.append)
         with trio.fail_after(10):

@@ -1,0 +1,154 @@
+"""Stand the gate in the handshake and before each stream; bound what strangers may occupy.
+
+Theory of operation. Before a peer is known it holds a place among the half-open handshakes, counted by where it comes
+from. When a place is wanted and there is none, the oldest half-open one makes room, not the newcomer: an authorised
+peer needs milliseconds for its handshake and gets in although somebody behind the same address holds connections open.
+Once it is known, the gate decides. What we called is free to stay, but the streams that it opens to us pass the gate
+as well; of somebody we do not admit only `OUTBOUND_SERVED` are answered.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import trio
+
+from peerupd.model.addresses import Multiaddr
+from peerupd.model.errors import LimitReached
+from peerupd.model.logs import said
+from peerupd.model.names import PeerId
+from peerupd.model.snapshots import Event, GateDecided
+from peerupd.p2p.connection import Connection
+from peerupd.trust.gate import Admit, Decision, Gate, Probation, Refuse
+from peerupd.wire import identify
+
+log = logging.getLogger(__name__)
+
+MAX_HALF_OPEN_PER_SOURCE: Final = 64  # handshakes
+MAX_HALF_OPEN: Final = 256  # handshakes in all
+MAX_CONNECTIONS_PER_PEER: Final = 8
+MAX_CONNECTIONS_PER_SOURCE: Final = 256  # per IP address, or per relay for circuits
+MAX_CONNECTIONS: Final = 1024
+REFUSAL_INTERVAL: Final = 60.0  # seconds between two log lines about one refused peer
+MAX_REFUSED_KNOWN: Final = 1024  # refused peers remembered for that
+PING: Final = "/ipfs/ping/1.0.0"
+CIRCUIT_STOP: Final = "/libp2p/circuit/relay/0.2.0/stop"
+OUTBOUND_SERVED: Final = frozenset({identify.PROTOCOL, identify.PUSH_PROTOCOL, PING, CIRCUIT_STOP})
+"""What a peer that we called may open to us although it is not admitted: a relay of others, for example."""
+
+T = TypeVar("T")
+
+
+class HalfOpen:
+    """Handshakes that have begun: the oldest gives way."""
+
+    def __init__(self, per_source: int = MAX_HALF_OPEN_PER_SOURCE, in_all: int = MAX_HALF_OPEN) -> None:
+        self._per_source = per_source
+        self._in_all = in_all
+        self._all: OrderedDict[trio.CancelScope, str] = OrderedDict()  # oldest first
+        self._count: Counter[str] = Counter()
+
+    async def hold(self, source: str, handshake: Callable[[], Awaitable[T]]) -> T:
+        """`handshake` with somebody at `source`; raises `LimitReached` when it had to give way."""
+        with trio.CancelScope() as scope:
+            self._make_room(source)
+            self._all[scope] = source
+            self._count[source] += 1
+            try:
+                return await handshake()
+            finally:
+                self._leave(scope)
+        raise LimitReached(f"too many half-open connections, and of those from {source} this one was the oldest")
+
+    def _make_room(self, source: str) -> None:
+        if self._count[source] >= self._per_source:
+            self._evict(next(scope for scope, where in self._all.items() if where == source))
+        elif len(self._all) >= self._in_all:
+            self._evict(next(iter(self._all)))
+
+    def _evict(self, scope: trio.CancelScope) -> None:
+        self._leave(scope)
+        scope.cancel()
+
+    def _leave(self, scope: trio.CancelScope) -> None:
+        if (source := self._all.pop(scope, None)) is not None:
+            self._count[source] -= 1
+            if not self._count[source]:
+                del self._count[source]
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+
+class Admission:
+    """The gate, asked with the right words, and its answers told once."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        *,
+        clock: Callable[[], float],
+        connections: Callable[[], list[Connection]],
+        publish: Callable[[Event], None],
+    ) -> None:
+        self._gate = gate
+        self._clock = clock
+        self._connections = connections
+        self._publish = publish
+        self._refused: OrderedDict[PeerId, float] = OrderedDict()  # when last told
+
+    def on_arrival(self, peer: PeerId, remote: Multiaddr, *, circuit: bool) -> Decision:
+        """The gate's decision on a peer that has proved who it is."""
+        decision = self.decide(peer, circuit=circuit)
+        self._tell(peer, remote, decision)
+        return decision
+
+    def decide(self, peer: PeerId, *, circuit: bool) -> Decision:
+        """The same, told to nobody."""
+        on_probation = sum(connection.on_probation for connection in self._connections())
+        return self._gate.decide(peer, circuit=circuit, now=self._clock(), on_probation=on_probation)
+
+    def now(self, connection: Connection) -> Decision:
+        """What the gate says of an open connection at this moment; a probation once granted has its full time."""
+        decision = self._gate.decide(connection.peer, circuit=connection.relayed, now=self._clock())
+        granted = connection.admission
+        return granted if isinstance(granted, Probation) and not isinstance(decision, Admit) else decision
+
+    def serves(self, connection: Connection, protocol: str) -> bool:
+        """Whether the peer may use `protocol` on this connection now."""
+        match self.now(connection):
+            case Admit():
+                return True
+            case Probation(protocols) if connection.inbound:
+                return protocol in protocols
+            case _:
+                return not connection.inbound and protocol in OUTBOUND_SERVED
+
+    def _tell(self, peer: PeerId, remote: Multiaddr, decision: Decision) -> None:
+        match decision:
+            case Admit():
+                log.debug("%s is admitted", peer)
+            case Probation(why=why):
+                log.info("%s is on probation: %s", peer, why, extra=said("gate.probation", peer=str(peer)))
+            case Refuse(why):
+                self._tell_refusal(peer, remote, why)
+                return
+        self._publish(GateDecided(peer, True, getattr(decision, "why", ""), str(remote)))
+
+    def _tell_refusal(self, peer: PeerId, remote: Multiaddr, why: str) -> None:
+        now = self._clock()
+        if abs(now - self._refused.get(peer, -REFUSAL_INTERVAL)) < REFUSAL_INTERVAL:
+            return
+        self._refused[peer] = now
+        self._refused.move_to_end(peer)
+        if len(self._refused) > MAX_REFUSED_KNOWN:
+            self._refused.popitem(last=False)
+        log.warning(
+            "refused %s from %s: %s; to admit it: peerupctl auth add %s",
+            *(peer, remote, why, peer),
+            extra=said("gate.refused", peer=str(peer), address=str(remote)),
+        )
+        self._publish(GateDecided(peer, False, why, str(remote)))
