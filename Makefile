@@ -13,7 +13,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 MAKE_DIR := .make
-PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --cache-dir $(MAKE_DIR)/pip install --no-deps --require-hashes
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --cache-dir $(MAKE_DIR)/pip install --use-pep517 --no-deps --require-hashes
 
 .PHONY: setup setup-dev demo test test-old check docs bench clean
 .DEFAULT_GOAL := demo
@@ -29,7 +29,7 @@ $(MAKE_DIR)/run: requirements-build.lock requirements-run.lock pyproject.toml
 	@echo "setup: installing the locked dependencies"
 	@$(PIP) -r requirements-build.lock
 	@$(PIP) --no-build-isolation -r requirements-run.lock
-	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation \
+	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --use-pep517 --no-deps --no-build-isolation \
 	    --config-settings editable_mode=compat --editable .
 	@touch $@
 
