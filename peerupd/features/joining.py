@@ -132,6 +132,8 @@ class Joining:
         """
         try:
             await self._reach_relay(asked.relay)
+        except GateRefused as why:
+            raise self._hung_up(asked) from why
         except EnvironmentalError as why:
             raise Unreachable(
                 f"cannot reach the relay of the code, {asked.relay}: {why.message}",
@@ -140,13 +142,16 @@ class Joining:
         try:
             await self._admission.prove(asked.relay.peer, vouch.admission_key(asked.token))
         except (ConnectionLost, GateRefused) as why:
-            raise GateRefused(
-                f"the relay {asked.relay.peer.short} hung up: the code is over, or the relay knows no codes",
-                hint=f"{_STILL_WAITING}; or have the relay's owner authorise this node: {self._authorise}",
-            ) from why
+            raise self._hung_up(asked) from why
         except (RefusedError, RemoteError) as why:
             return why
         return None
+
+    def _hung_up(self, asked: Invite) -> GateRefused:
+        return GateRefused(
+            f"the relay {asked.relay.peer.short} hung up: the code is over, or the relay knows no codes",
+            hint=f"{_STILL_WAITING}; or have the relay's owner authorise this node: {self._authorise}",
+        )
 
     async def _call_inviter(self, asked: Invite, unproved: PeerupError | None) -> ByteStream:
         try:

@@ -1,9 +1,11 @@
 """Carry bytes between two ends, both ways, until both ways have ended.
 
 Theory of operation. Each direction reads a chunk and awaits its writing before it reads the next: nothing is kept, so
-a slow reader slows its writer down, end to end. An end of data closes the writing half of the other side and nothing
-else. Whatever is not a clean end (a reset, a broken connection, our own cancellation) resets both ends, so that
-neither application can take a torn transfer for a finished one. There is no idle limit.
+a slow reader slows its writer down, end to end. Chunks are small until one comes full, and large from then on as long
+as all pumps together hold little: thousands of streams that somebody opens and does not read cost a small chunk each.
+An end of data closes the writing half of the other side and nothing else. Whatever is not a clean end (a reset, a
+broken connection, our own cancellation) resets both ends, so that neither application can take a torn transfer for a
+finished one. There is no idle limit.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from typing import Final, Protocol
 
 import trio
 
-CHUNK: Final = 256 * 1024  # bytes read at once, and passed on as they came
+CHUNK: Final = 256 * 1024  # bytes read at once where there are plenty, and passed on as they came
+SMALL_CHUNK: Final = 16 * 1024  # bytes, otherwise
+IN_HAND: Final = 32 * 1024 * 1024  # bytes that the large chunks of a process may have together
 
 
 class End(Protocol):
@@ -71,6 +75,26 @@ def reset_on_error(end: End) -> Iterator[None]:
         raise
 
 
+class Purse:
+    """What large chunks may still take, of all pumps together."""
+
+    def __init__(self, limit: int = IN_HAND) -> None:
+        self._left = limit
+
+    def lend(self, size: int) -> int:
+        """`size`, or nothing."""
+        lent = size if size <= self._left else 0
+        self._left -= lent
+        return lent
+
+    def take_back(self, size: int) -> None:
+        """What was lent."""
+        self._left += size
+
+
+purse = Purse()
+
+
 class _Flow:
     """One direction."""
 
@@ -82,10 +106,22 @@ class _Flow:
 
     async def run(self, both: trio.CancelScope) -> None:
         try:
-            while data := await self._source.receive_some(CHUNK):
-                await self._sink.send_all(data)
-                self.count += len(data)
+            await self._carry()
             await self._sink.send_eof()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as why:
             self.cut = str(why) or "the connection was cut"
             both.cancel()
+
+    async def _carry(self) -> None:
+        lent = 0
+        try:
+            while data := await self._source.receive_some(SMALL_CHUNK + lent):
+                await self._sink.send_all(data)
+                self.count += len(data)
+                if len(data) < SMALL_CHUNK:
+                    purse.take_back(lent)
+                    lent = 0
+                elif not lent:
+                    lent = purse.lend(CHUNK - SMALL_CHUNK)
+        finally:
+            purse.take_back(lent)

@@ -4,7 +4,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from peerupd.features.pump import CHUNK, Transfer, pump
+from peerupd.features import pump as room
+from peerupd.features.pump import CHUNK, SMALL_CHUNK, Purse, Transfer, pump
 from tests.support.fakes import memory_streams
 
 
@@ -109,8 +110,10 @@ async def test_cancelling_resets_both_ends(pumped):
 async def test_a_chunk_is_passed_on_as_it_came(pumped):
     await pumped.app.send_all(b"x")
     assert await pumped.peer.receive_some() == b"x"
-    await pumped.app.send_all(b"y" * CHUNK)
-    assert await pumped.peer.receive_some() == b"y" * CHUNK
+    await pumped.app.send_all(b"y" * SMALL_CHUNK)
+    assert await pumped.peer.receive_some() == b"y" * SMALL_CHUNK
+    await pumped.app.send_all(b"z" * CHUNK)
+    assert await pumped.peer.receive_some() == b"z" * CHUNK
 
 
 async def test_a_slow_reader_slows_its_writer_down(nursery, autojump_clock):
@@ -128,3 +131,33 @@ async def test_there_is_no_idle_limit(pumped, autojump_clock):
     await trio.sleep(7 * 24 * 3600)
     await pumped.app.send_all(b"good morning")
     assert await pumped.peer.receive_some() == b"good morning"
+
+
+class Stalled:
+    """It has data without end, takes one chunk, and then no more."""
+
+    taken = given = 0
+
+    async def receive_some(self, max_bytes=None):
+        await trio.lowlevel.checkpoint()
+        self.given += max_bytes
+        return bytes(max_bytes)
+
+    async def send_all(self, data):
+        if self.taken:
+            await trio.sleep_forever()
+        self.taken += len(data)
+
+    def reset(self):
+        pass
+
+
+async def test_what_pumps_hold_whose_readers_do_not_read_is_bounded(nursery, monkeypatch):
+    limit, ends = 1024 * 1024, [(Stalled(), Stalled()) for _ in range(20)]
+    monkeypatch.setattr(room, "purse", Purse(limit))
+    for near, far in ends:
+        nursery.start_soon(pump, near, far)
+    await wait_all_tasks_blocked()
+    held = sum(near.given - far.taken + far.given - near.taken for near, far in ends)
+    assert held <= limit + 2 * len(ends) * SMALL_CHUNK
+    nursery.cancel_scope.cancel()
