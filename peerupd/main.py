@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _node(options: argparse.Namespace) -> int:
     home = Path.home()
-    config = find_config(options.config, cwd=Path.cwd(), home=home, is_root=os.geteuid() == 0)
-    opened = open_node(config)
+    config = find_config(options.config, cwd=Path.cwd(), home=home, is_root=os.geteuid() == 0, or_copy=True)
+    opened = open_node(config, or_copy=True)
     logs.configure(options.log_level or opened.settings.log_level)
     door = ControlDoor(place(opened.file.path, home, options.socket))
     _run(lambda: Node(opened).run(door, Notifier(), _say(options)))
@@ -62,8 +62,8 @@ def _node(options: argparse.Namespace) -> int:
 
 
 def _relay(options: argparse.Namespace) -> int:
-    config = find_relay_config(options.config, cwd=Path.cwd(), is_root=os.geteuid() == 0)
-    opened = open_relay(config)
+    config = find_relay_config(options.config, cwd=Path.cwd(), is_root=os.geteuid() == 0, or_copy=True)
+    opened = open_relay(config, or_copy=True)
     logs.configure(options.log_level or opened.settings.log_level)
     _run(lambda: RelayNode(opened).run(healthz.serve, Notifier(), _say(options)))
     return 0

@@ -9,14 +9,17 @@ import sys
 import threading
 from argparse import ArgumentParser
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from peerupctl.call import Call, Verb
 from peerupctl.client import Daemon, Once
 from peerupctl.render import short, table
-from peerupd.model.errors import ConnectionLost, RequestError
+from peerupd.model.errors import ConnectionLost, DaemonNotRunning, RequestError, StreamReset
 
 CHUNK = 256 * 1024  # bytes read at once
+HEADER = 4  # bytes
+LAST_WORD_SECONDS = 0.5  # for the sender to notice what the receiver has noticed
 
 
 def proxy(call: Call) -> int:
@@ -52,37 +55,99 @@ def _say_proxy(call: Call, line: dict[str, Any]) -> None:
 
 
 def pipe(call: Call) -> int:
-    """stdin to the service, the service to stdout; each direction ends by itself."""
+    """stdin to the service, the service to stdout; each direction ends by itself, and both must."""
     o = call.options
     request = {"peer": o.peer, "service": o.service, "path": o.path}
     if call.daemon is None:
         command = Once(o.config).command("pipe", "--request", json.dumps(request))
         os.execv(command[0], command)  # noqa: S606 - our own program, no shell
-    connection, ahead = call.the_daemon().upgrade("pipe", request, "peerup-pipe")
+    daemon = call.the_daemon()
+    connection, ahead = daemon.upgrade("pipe", request, "peerup-pipe")
     with connection:
-        return _pump(connection, ahead)
+        if _carry(connection, ahead):
+            return 0
+    try:
+        daemon.ask("version", {})  # a connection alone may still be taken by one that is just ending
+    except DaemonNotRunning:
+        raise DaemonNotRunning("the daemon went away: what came may be cut short", hint="peerupctl status") from None
+    raise StreamReset("the stream was reset: what came may be cut short")
 
 
-def _pump(connection: socket.socket, ahead: bytes) -> int:
-    threading.Thread(target=_send, args=(connection,), daemon=True).start()
+# A Unix socket has no reset, so both directions come in chunks: four bytes of size, big-endian, then the content; size
+# 0 is the clean end. The socket's own end without it is a cut.
+
+
+def _carry(connection: socket.socket, ahead: bytes) -> bool:
+    """Both directions until both have ended; whether both ends were clean."""
+    sender = threading.Thread(target=_send, args=(connection, sent := threading.Event()), daemon=True)
+    sender.start()
     out = sys.stdout.buffer
     try:
-        while data := ahead or connection.recv(CHUNK):
-            ahead = b""
-            out.write(data)
+        for piece in _content(connection, ahead):
+            out.write(piece)
             out.flush()
-    except ConnectionResetError:
-        raise ConnectionLost("the stream was reset: what came may be cut short") from None
-    return 0
+    except _Cut:
+        return False
+    _close_output()
+    with suppress(OSError):
+        connection.recv(1)  # the daemon hangs up when the other direction has ended too, or was cut
+    sender.join(LAST_WORD_SECONDS)
+    return sent.is_set()
 
 
-def _send(connection: socket.socket) -> None:
+class _Cut(Exception):
+    """The socket ended, and the clean end had not come."""
+
+
+def _content(connection: socket.socket, ahead: bytes) -> Iterator[memoryview]:
+    """What comes up to the clean end, each piece until the next is asked for; raises `_Cut`."""
+    buffer = memoryview(bytearray(CHUNK))
+    while size := int.from_bytes(_exactly(connection, ahead, HEADER), "big"):
+        ahead = ahead[HEADER:]
+        while size:
+            if ahead:
+                piece, ahead = memoryview(ahead[:size]), ahead[size:]
+            else:
+                piece = buffer[: _received(connection, buffer[:size])]
+            size -= len(piece)
+            yield piece
+
+
+def _exactly(connection: socket.socket, ahead: bytes, size: int) -> bytes:
+    """The first `size` bytes of what was read ahead and what comes."""
+    while len(ahead) < size:
+        more = bytearray(size - len(ahead))
+        ahead += more[: _received(connection, memoryview(more))]
+    return ahead[:size]
+
+
+def _received(connection: socket.socket, buffer: memoryview) -> int:
+    """How many bytes have come into the buffer, at least one."""
+    try:
+        if count := connection.recv_into(buffer):
+            return count
+    except OSError:
+        pass
+    raise _Cut
+
+
+def _send(connection: socket.socket, sent: threading.Event) -> None:
+    """Everything from stdin; whatever ends this without the clean end is a cut for the other side."""
     try:
         while data := os.read(sys.stdin.fileno(), CHUNK):
+            connection.sendall(len(data).to_bytes(HEADER, "big"))
             connection.sendall(data)
-        connection.shutdown(socket.SHUT_WR)
+        connection.sendall(bytes(HEADER))
+        sent.set()
     except OSError:
         return  # the other direction says what happened
+
+
+def _close_output() -> None:
+    """Whoever reads our stdout sees its end, though we may still have something to send."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def connect(call: Call) -> int:

@@ -181,6 +181,7 @@ class Parsed(Generic[T]):
 
     settings: T
     warnings: tuple[str, ...]
+    text: str
 
 
 def parse_node(text: str, folder: Path, *, strict: bool = False) -> Parsed[NodeSettings]:
@@ -206,7 +207,7 @@ def _parse(text: str, strict: bool, settings: Callable[[Section], T]) -> Parsed[
         count = len(findings.problems)
         words = "a problem" if count == 1 else f"{count} problems"
         raise ConfigInvalid(f"the configuration has {words}:", problems=in_order(findings.problems))
-    return Parsed(parsed, in_order(findings.warnings))
+    return Parsed(parsed, in_order(findings.warnings), text)
 
 
 def _check_version(top: Section) -> None:

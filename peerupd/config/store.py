@@ -21,25 +21,26 @@ WRITABLE_BY_OTHERS: Final = 0o022
 """A configuration holds no secret, but who may write it decides whom the node trusts."""
 
 
-def find_config(explicit: Path | None, *, cwd: Path, home: Path | None, is_root: bool) -> Path:
+def find_config(explicit: Path | None, *, cwd: Path, home: Path | None, is_root: bool, or_copy: bool = False) -> Path:
     """The node's configuration: the explicit one, or the first that exists; raises `ConfigNotFound`.
 
+    With `or_copy`, one that is gone is found all the same if its last good copy is there and no other one exists.
     Root never takes `./peerup.yaml` unless told to: whoever can write there would decide what root runs.
     """
     places = [] if is_root else [cwd / "peerup.yaml"]
     if home is not None:
         places.append(home / ".config" / "peerup" / "config.yaml")
-    return _first(explicit, [*places, SYSTEM_CONFIG], "peerupctl init")
+    return _first(explicit, [*places, SYSTEM_CONFIG], "peerupctl init", or_copy=or_copy)
 
 
-def find_relay_config(explicit: Path | None, *, cwd: Path, is_root: bool) -> Path:
+def find_relay_config(explicit: Path | None, *, cwd: Path, is_root: bool, or_copy: bool = False) -> Path:
     """The relay server's configuration, as `find_config`; the working directory's has its old name.
 
     Root takes that one where nobody else could have put it: `relay setup` in a folder of root's own makes it.
     """
     here = cwd / "relay-server.yaml"
     places = [] if is_root and not _only_ours(here) else [here]
-    return _first(explicit, [*places, SYSTEM_RELAY_CONFIG], "peerupctl relay setup")
+    return _first(explicit, [*places, SYSTEM_RELAY_CONFIG], "peerupctl relay setup", or_copy=or_copy)
 
 
 def _only_ours(path: Path) -> bool:
@@ -48,13 +49,15 @@ def _only_ours(path: Path) -> bool:
     return all(each.st_uid == os.geteuid() and not each.st_mode & WRITABLE_BY_OTHERS for each in there)
 
 
-def _first(explicit: Path | None, places: Sequence[Path], command: str) -> Path:
+def _first(explicit: Path | None, places: Sequence[Path], command: str, *, or_copy: bool) -> Path:
+    named = places if explicit is None else [explicit]
+    found = [place for place in named if place.exists()]
+    if or_copy:
+        found += [place for place in named if files.copy_of(place).exists()]
+    if found:
+        return found[0]
     if explicit is not None:
-        if explicit.exists():
-            return explicit
         raise ConfigNotFound(f"config file not found: {explicit}")
-    if found := next((place for place in places if place.exists()), None):
-        return found
     searched = ", ".join(map(str, places))
     raise ConfigNotFound(f"no config file found (searched: {searched})", hint=f"make one: {command}")
 
@@ -84,6 +87,10 @@ class ConfigFile:
             return files.read_text(self.path, MAX_CONFIG_BYTES)
         except NotFound:
             raise ConfigNotFound(f"config file not found: {self.path}") from None
+
+    def keep(self, parsed: Parsed[NodeSettings] | Parsed[RelaySettings]) -> None:
+        """What was read is good: it is the last good copy now; raises `StorageFailed`."""
+        files.keep_copy(self.path, parsed.text.encode())
 
     def edit(self, *changes: Change) -> None:
         """Make these changes of a node's configuration, all or none; its comments, order and mode stay.

@@ -2,6 +2,10 @@
 
 A change is written first and put in force then, under one lock; if it cannot be written nothing changes. A removed
 peer's connections are closed before the answer is given.
+
+The last good copy never gives more than the file: it loses a peer before the file does and gets one after, so that no
+start from it, wherever a kill came between, brings a removed peer back. A file that is gone or cannot be read changes
+nothing: the list in force stays, and a change of it makes the missing file anew.
 """
 
 from __future__ import annotations
@@ -9,10 +13,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
+from peerupd import files
 from peerupd.control.disk import Disk
-from peerupd.model.errors import NotFound, PeerupError, RequestError
+from peerupd.control.good_file import GoodFile
+from peerupd.model.errors import NotFound, PeerupError, RequestError, StorageFailed
 from peerupd.model.logs import said
 from peerupd.model.names import PeerId, printable
 from peerupd.model.snapshots import AuthEntry, AuthReport
@@ -23,13 +30,25 @@ log = logging.getLogger(__name__)
 
 
 class Authorization:
-    """The allowlist, live and on disk."""
+    """The allowlist, live and on disk; `changed` is called when another list, or trouble with the file, is there."""
 
-    def __init__(self, gate: Gate, file: AllowlistFile | None, regate: Callable[[], None], disk: Disk) -> None:
+    def __init__(
+        self, gate: Gate, file: AllowlistFile | None, changed: Callable[[], None], disk: Disk, trouble: str = ""
+    ) -> None:
         self._gate = gate
         self._file = file
-        self._regate = regate
+        self._changed = changed
         self._disk = disk
+        self._good: GoodFile[Allowlist] | None = None
+        if file is not None:
+            self._good = GoodFile(file.path, file.load, partial(_keep_or_drop, file), disk, trouble)
+
+    def problems(self) -> tuple[str, ...]:
+        """What a person should mend in the file."""
+        if self._good is None:
+            return ()
+        lines = (f"{self._good.path}: {problem}" for problem in self._gate.allowlist.problems)
+        return (*self._good.problems(), *lines)
 
     def list(self) -> tuple[AuthEntry, ...]:
         """Every entry in force; none without a gate."""
@@ -73,12 +92,29 @@ class Authorization:
 
     async def reload(self) -> tuple[str, ...]:
         """Put in force what is in the file now; returns its problems. Raises what reading raises: the old one stays."""
-        if self._file is None:
+        if self._good is None or not self._gate.enabled:
             return ()
         async with self._disk.changing:
-            allowlist = await self._disk.do(self._file.load)
+            try:
+                allowlist = await self._good.read()
+            except PeerupError:
+                self._changed()
+                raise
             self._put_in_force(allowlist)
         return allowlist.problems
+
+    async def keep(self) -> None:
+        """The list in force, as it was read at the start, is the last good one."""
+        if self._good is None or not self._gate.enabled:
+            return
+        async with self._disk.changing:
+            if not self._good.trouble:
+                await self._good.keep(self._gate.allowlist)
+
+    async def renew_copy(self) -> None:
+        """Before anybody is admitted: a copy of before must not outlive what was taken out of the file meanwhile."""
+        if self._good is not None and await self._disk.do(files.copy_of(self._good.path).exists):
+            await self.keep()
 
     async def reload_or_tell(self) -> None:
         """The same when nobody waits for an answer: trouble is logged."""
@@ -111,16 +147,43 @@ class Authorization:
 
     async def _change(self, change: Callable[[Allowlist], Allowlist]) -> None:
         assert self._file is not None
+        assert self._good is not None
         async with self._disk.changing:
-            before = await self._disk.do(_load_or_empty, self._file)
+            before = await self._disk.do(self._load)
             after = change(before)
-            if after is not before:
-                await self._disk.do(self._file.save, after)
+            missing = before is self._gate.allowlist
+            if missing or after is not before:
+                await self._disk.do(_write, self._file, before, after)
+            self._good.trouble = ""
             self._put_in_force(after)
+            await self._good.keep(after)
+
+    def _load(self) -> Allowlist:
+        """What is in the file, or in force if there is none."""
+        assert self._file is not None
+        try:
+            return self._file.load()
+        except NotFound:
+            return self._gate.allowlist
 
     def _put_in_force(self, allowlist: Allowlist) -> None:
         self._gate.replace(allowlist)
-        self._regate()
+        self._changed()
+
+
+def _write(file: AllowlistFile, before: Allowlist, after: Allowlist) -> None:
+    """First the copy loses what `after` has no more, then the file is written; what it gains comes to the copy last."""
+    file.keep(after.at_most(before))
+    file.save(after)
+
+
+def _keep_or_drop(file: AllowlistFile, allowlist: Allowlist) -> None:
+    """No copy is better than one that might hold a removed peer."""
+    try:
+        file.keep(allowlist)
+    except StorageFailed:
+        file.drop_copy()
+        raise
 
 
 def expiry(text: str) -> dict[str, str]:
@@ -129,13 +192,6 @@ def expiry(text: str) -> dict[str, str]:
         return {}
     parse_moment(text)
     return {"expires": text}
-
-
-def _load_or_empty(file: AllowlistFile) -> Allowlist:
-    try:
-        return file.load()
-    except NotFound:
-        return Allowlist.parse("")
 
 
 def _shown(entry: Entry) -> AuthEntry:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from peerupd.config.edits import Change
-from peerupd.config.schema import NodeSettings
+from peerupd.config.schema import NodeSettings, Parsed
 from peerupd.config.store import ConfigFile
 from peerupd.control.disk import Disk
+from peerupd.control.good_file import GoodFile
 
 Told = Callable[[NodeSettings], None]
 
@@ -18,11 +19,21 @@ Told = Callable[[NodeSettings], None]
 class Configuration:
     """A node's configuration file, and the settings in force."""
 
-    def __init__(self, file: ConfigFile, settings: NodeSettings, disk: Disk) -> None:
+    def __init__(self, file: ConfigFile, parsed: Parsed[NodeSettings], disk: Disk, trouble: str = "") -> None:
         self.file = file
-        self.settings = settings
         self.disk = disk
+        self._parsed = parsed
+        self._good = GoodFile(file.path, file.load_node, file.keep, disk, trouble)
         self._told: list[Told] = []
+
+    @property
+    def settings(self) -> NodeSettings:
+        """What is in force."""
+        return self._parsed.settings
+
+    def problems(self) -> tuple[str, ...]:
+        """What a person should mend in the file."""
+        return (*self._good.problems(), *self._parsed.warnings)
 
     def tell(self, listener: Told) -> None:
         """`listener` is called now, and with the new settings after each change."""
@@ -38,11 +49,16 @@ class Configuration:
     async def reload(self) -> tuple[str, ...]:
         """Put in force what the file says now; returns its warnings. Raises as `edit`: the old settings stay."""
         async with self.disk.changing:
-            return await self._read()
+            await self._read()
+        return self._parsed.warnings
 
-    async def _read(self) -> tuple[str, ...]:
-        parsed = await self.disk.do(self.file.load_node)
-        self.settings = parsed.settings
+    async def keep(self) -> None:
+        """A start has succeeded with these settings: they are the last good ones."""
+        async with self.disk.changing:
+            if not self._good.trouble:
+                await self._good.keep(self._parsed)
+
+    async def _read(self) -> None:
+        self._parsed = await self._good.read()
         for listener in self._told:
-            listener(parsed.settings)
-        return parsed.warnings
+            listener(self.settings)

@@ -176,6 +176,7 @@ def _snapshot(wanted: RelayFiles) -> Path | None:
         files.create(folder / path.name, files.read_bytes(path, MAX_COPY), mode=PRIVATE)
     for path in there:
         path.unlink()
+        files.drop_copy(path)  # no start may bring back what was given up here
     return folder
 
 

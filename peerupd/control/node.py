@@ -23,6 +23,7 @@ from peerupd.control.bus import Bus
 from peerupd.control.clock import Clock
 from peerupd.control.configuration import Configuration
 from peerupd.control.disk import Disk
+from peerupd.control.expiries import Expiries
 from peerupd.control.forwards import Forwards
 from peerupd.control.health import Check
 from peerupd.control.lifetime import Notifier, Say, insisting, obey_signals, tell_status
@@ -42,7 +43,7 @@ from peerupd.linux import links
 from peerupd.model import version
 from peerupd.model.logs import said
 from peerupd.model.names import PeerId
-from peerupd.model.snapshots import Event, ReservationChanged
+from peerupd.model.snapshots import Event, ProblemsChanged, ReservationChanged
 from peerupd.p2p.circuit import Circuits
 from peerupd.p2p.host import Host
 from peerupd.p2p.identify import PROTOCOL_VERSION
@@ -84,7 +85,7 @@ class Node:
         self.bus = Bus()
         self.disk = Disk()
         self.stop = trio.Event()
-        self.configuration = Configuration(opened.file, settings, self.disk)
+        self.configuration = Configuration(opened.file, opened.parsed, self.disk, opened.config_trouble)
         self.names = Names(settings.names)
         self.host = Host(
             identity=opened.identity,
@@ -101,7 +102,10 @@ class Node:
         self.registry = Registry(self.host, now=clock, worker=self.disk.worker)
         self.proxies = Proxies(self.host.new_stream, crowded=self._is_crowded)
         self.probe = Probe(self.host, self.host.new_stream)
-        self.authorization = Authorization(opened.gate, opened.allowlist, self.host.regate, self.disk)
+        self.expiries = Expiries(opened.gate, clock, self.host.regate, self.disk)
+        self.authorization = Authorization(
+            opened.gate, opened.allowlist, self._allowlist_changed, self.disk, opened.allowlist_trouble
+        )
         self._introduce(clock)
 
     def _introduce(self, clock: Callable[[], float]) -> None:
@@ -164,6 +168,11 @@ class Node:
         self.relays.set(settings.relays)
         self.probe.set(enabled=settings.ping_enabled, protocol=settings.ping_id)
 
+    def _allowlist_changed(self) -> None:
+        self.host.regate()
+        self.expiries.changed()
+        self.bus.publish(ProblemsChanged())
+
     def _hear(self, event: Event) -> None:
         if isinstance(event, ReservationChanged):
             held = event.status.state == "reserved"
@@ -195,6 +204,7 @@ class Node:
             await door.open()
             self._tell_problems()
             try:
+                await self.authorization.renew_copy()
                 async with trio.open_nursery() as lasting:
                     await lasting.start(obey_signals, self.stop, self.reload, say)
                     lasting.start_soon(insist, self.stop)
@@ -213,33 +223,50 @@ class Node:
             self._start_the_rest(lasting, door, notifier)
             self._tell_started(door, say)
             lasting.start_soon(self._tell_relay_addresses, say)
+            await self._keep_copies()
             await self.stop.wait()
             notifier.stopping()
             door.close()
 
     def _start_the_rest(self, lasting: trio.Nursery, door: Door, notifier: Notifier) -> None:
         """What READY does not wait for."""
-        for run in (self.relays.run, self.forwards.run, self.withdrawals.run):
+        for run in (self.relays.run, self.forwards.run, self.withdrawals.run, self.expiries.run):
             lasting.start_soon(run)
         lasting.start_soon(self.clock.run, lambda: bool(self.host.connections()), self.disk)
         lasting.start_soon(tell_status, self.bus, self.reports.in_a_line, notifier)
         lasting.start_soon(health.watch, self.checks(door), notifier.watchdog, notifier.interval)
         if self.opened.allowlist is not None and self.opened.gate.enabled:
-            lasting.start_soon(watching.changes, self.opened.allowlist.path, self.authorization.reload_or_tell)
+            path, known = self.opened.allowlist.path, self.opened.allowlist_stamp
+            lasting.start_soon(watching.changes, path, known, self.authorization.reload_or_tell)
 
     def checks(self, door: Door) -> list[Check]:
         """What the watchdog asks."""
         return [Check("control socket", door.answers), Check("listeners", self._listeners_accept)]
 
     def _tell_problems(self) -> None:
-        problems = tell_warnings(self.opened, "peerupctl auth add PEER_ID")
-        for also in (lambda: problems, lambda: self.forwards.problems, self.clock.problems):
+        tell_warnings(self.opened, "peerupctl auth add PEER_ID")
+        own_files = (self.configuration.problems, self.authorization.problems)
+        for also in (*own_files, lambda: self.forwards.problems, self.clock.problems):
             self.reports.also(also)
+        self.reports.note(self.expiries.notices)
+
+    async def _keep_copies(self) -> None:
+        """The start has succeeded: what it began with is good."""
+        await self.configuration.keep()
+        await self.authorization.keep()
 
     async def reload(self) -> None:
-        """Read allowlist and configuration anew and put them in force; raises what reading raises."""
-        await self.authorization.reload()
-        await self.configuration.reload()
+        """Read allowlist and configuration anew and put them in force, each if it is good; raises what reading raises.
+
+        Then the one that is not good is shown as a problem until it is.
+        """
+        try:
+            await self.authorization.reload()
+        finally:
+            try:
+                await self.configuration.reload()
+            finally:
+                self.bus.publish(ProblemsChanged())
 
     async def _listeners_accept(self) -> bool:
         return all([await health.accepts(address) for address in self.host.swarm.listening])

@@ -33,7 +33,7 @@ def files_status(opened: Opened[NodeSettings], relays: tuple[RelayStatus, ...]) 
         ),
         names=tuple(f"{printable(name)}: {peer}" for name, peer in sorted(settings.names.items())),
         unused_addresses=settings.unused_addresses,
-        problems=(*opened.warnings, *opened.gate.allowlist.problems),
+        problems=(*opened.parsed.warnings, *opened.gate.allowlist.problems),
     )
 
 

@@ -272,6 +272,10 @@ class Operations:
     async def pipe(self, ask: Pipe, near: End) -> Done:
         """Carry `near` to a peer's service until both directions have ended.
 
+        Over HTTP it wants `Upgrade: peerup-pipe`. After `101` both directions come in chunks: four bytes of size,
+        big-endian, at most 1 MiB, then the content; size 0 is the clean end of that direction. The connection's end
+        without it is a cut, for either side.
+
         Raises `UnknownPeer`, `InvalidName`, `Unreachable`, `ProtocolUnsupported`, `StreamReset` for a torn end.
         """
         peer = self._parts.names.resolve(ask.peer)

@@ -18,14 +18,18 @@ from peerupd.control.authorization import Authorization
 from peerupd.control.bus import Bus
 from peerupd.control.clock import Clock
 from peerupd.control.disk import Disk
+from peerupd.control.expiries import Expiries
+from peerupd.control.good_file import GoodFile
 from peerupd.control.health import Check
 from peerupd.control.lifetime import Notifier, Say, insisting, obey_signals, tell_status
 from peerupd.control.opening import Opened, bindable, tell_warnings
+from peerupd.control.reports import degraded
 from peerupd.linux import links
 from peerupd.model import version
 from peerupd.model.addresses import Endpoint
 from peerupd.model.logs import said
 from peerupd.model.names import PeerId
+from peerupd.model.snapshots import ProblemsChanged
 from peerupd.p2p.host import Host
 from peerupd.p2p.relay_limits import RelayLimits
 from peerupd.p2p.relay_server import RelayServer
@@ -57,7 +61,13 @@ class RelayNode:
             clock=clock,
             addresses=links.addresses,
         )
-        self.authorization = Authorization(opened.gate, opened.allowlist, self.host.regate, self.disk)
+        self.expiries = Expiries(opened.gate, clock, self.host.regate, self.disk)
+        self.authorization = Authorization(
+            opened.gate, opened.allowlist, self._allowlist_changed, self.disk, opened.allowlist_trouble
+        )
+        self._config = GoodFile(
+            opened.file.path, opened.file.load_relay, opened.file.keep, self.disk, opened.config_trouble
+        )
         self.server = RelayServer(
             self.host,
             opened.gate,
@@ -68,6 +78,7 @@ class RelayNode:
             clock=clock,
         )
         self.host.subscribe(self.bus.publish)
+        self._parsed = opened.parsed
         self._started = trio.current_time()
         self._serving = False
 
@@ -75,6 +86,7 @@ class RelayNode:
         """From the first second to the last. Raises what keeps a relay from starting."""
         with lock.held(self.opened.settings.identity_key_file), insisting() as insist:
             tell_warnings(self.opened, "peerupctl relay authorize PEER_ID")
+            await self.authorization.renew_copy()
             async with trio.open_nursery() as nursery:
                 await nursery.start(obey_signals, self.stop, self.reload, say)
                 nursery.start_soon(insist, self.stop)
@@ -85,6 +97,7 @@ class RelayNode:
                 notifier.ready()
                 self._start_the_rest(nursery, notifier)
                 self._tell_started(say)
+                await self._keep_copies()
                 await self.stop.wait()
                 notifier.stopping()
                 nursery.cancel_scope.cancel()
@@ -103,16 +116,48 @@ class RelayNode:
         """What the watchdog asks."""
         return [Check("listeners", self._listeners_accept), Check("hop handler", self._serves_hop)]
 
+    def problems(self) -> tuple[str, ...]:
+        """What a person should mend."""
+        own_files = (*self._config.problems(), *self._parsed.warnings, *self.authorization.problems())
+        return (*own_files, *self.clock.problems())
+
     async def reload(self) -> None:
-        """Read the allowlist anew and put it in force; raises what reading raises."""
-        await self.authorization.reload()
+        """Read the allowlist anew and put it in force; raises what reading raises.
+
+        The configuration is read too: that it is good again is known then, what it changes wants a restart.
+        """
+        try:
+            await self.authorization.reload()
+        finally:
+            try:
+                await self._reread()
+            finally:
+                self.bus.publish(ProblemsChanged())
+
+    async def _reread(self) -> None:
+        async with self.disk.changing:
+            self._parsed = await self._config.read()
+
+    async def _keep_copies(self) -> None:
+        """The start has succeeded: what it began with is good."""
+        async with self.disk.changing:
+            if not self._config.trouble:
+                await self._config.keep(self._parsed)
+        await self.authorization.keep()
+
+    def _allowlist_changed(self) -> None:
+        self.host.regate()
+        self.expiries.changed()
+        self.bus.publish(ProblemsChanged())
 
     def _start_the_rest(self, nursery: trio.Nursery, notifier: Notifier) -> None:
+        nursery.start_soon(self.expiries.run)
         nursery.start_soon(self.clock.run, lambda: bool(self._peers()), self.disk)
         nursery.start_soon(tell_status, self.bus, self._in_a_line, notifier)
         nursery.start_soon(health.watch, self.checks(), notifier.watchdog, notifier.interval)
         if self.opened.allowlist is not None and self.opened.gate.enabled:
-            nursery.start_soon(watching.changes, self.opened.allowlist.path, self.authorization.reload_or_tell)
+            path, known = self.opened.allowlist.path, self.opened.allowlist_stamp
+            nursery.start_soon(watching.changes, path, known, self.authorization.reload_or_tell)
 
     async def _keep(self, inviter: PeerId, joiner: PeerId, name: str) -> None:
         await self.authorization.ensure(joiner, name, vouched_by=str(inviter))
@@ -140,7 +185,9 @@ class RelayNode:
 
     def _in_a_line(self) -> str:
         reservations, circuits = len(self.server.reservations), self.server.circuits
-        return f"{len(self._peers())} peers connected, {reservations} reservations, {circuits} circuits"
+        words = f"{len(self._peers())} peers connected, {reservations} reservations, {circuits} circuits"
+        stale = "" if self._parsed.settings == self.opened.settings else ", restart to use the changed configuration"
+        return degraded(self.problems()) + words + stale
 
     def _tell_started(self, say: Say) -> None:
         log.info("ready", extra=said("relay.ready", peer=str(self.host.peer_id)))

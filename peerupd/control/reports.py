@@ -35,10 +35,15 @@ class Reports:
         self._configuration = configuration
         self._started = trio.current_time()
         self._problems: list[Problems] = []
+        self._notices: list[Problems] = []
 
     def also(self, problems: Problems) -> None:
         """Ask `problems` too what a person should mend."""
         self._problems.append(problems)
+
+    def note(self, notices: Problems) -> None:
+        """Ask `notices` too what a person should know; that does not make the node degraded."""
+        self._notices.append(notices)
 
     def status(self) -> NodeStatus:
         """How the node is."""
@@ -53,13 +58,13 @@ class Reports:
             services_count=sum(service.enabled for service in self._registry.list()),
             relays=self.relays(),
             unused_addresses=settings.unused_addresses,
-            problems=self.problems(),
+            problems=(*self.problems(), *_all(self._notices)),
             config=str(self._configuration.file.path),
         )
 
     def problems(self) -> tuple[str, ...]:
         """What a person should mend."""
-        return tuple(problem for problems in self._problems for problem in problems())
+        return _all(self._problems)
 
     def relays(self) -> tuple[RelayStatus, ...]:
         """One picture per relay."""
@@ -72,9 +77,8 @@ class Reports:
 
     def in_a_line(self) -> str:
         """The state in few words, for the service manager."""
-        problems = self.problems()
         words = [self._relays_in_words(), f"{len(self.peers(everyone=True))} peers connected"]
-        return ("DEGRADED: " + "; ".join(problems) + " | " if problems else "") + ", ".join(words)
+        return degraded(self.problems()) + ", ".join(words)
 
     def _relays_in_words(self) -> str:
         statuses: Sequence[RelayStatus] = self.relays()
@@ -97,6 +101,15 @@ class Reports:
             name=self._names.name_of(peer),
             path=str(PathKind.RELAYED if relayed else PathKind.DIRECT),
         )
+
+
+def degraded(problems: Sequence[str]) -> str:
+    """How a status line begins."""
+    return f"DEGRADED: {'; '.join(problems)} | " if problems else ""
+
+
+def _all(asked: Iterable[Problems]) -> tuple[str, ...]:
+    return tuple(text for texts in asked for text in texts())
 
 
 def _texts(values: Iterable[object]) -> tuple[str, ...]:

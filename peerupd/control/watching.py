@@ -1,6 +1,6 @@
 """Notice that somebody changed a file by hand or by `peerupd once`: its identity is looked at once a second.
 
-A file that is gone is not a change: an editor may be between two steps, and what is in force stays in force.
+A file that is gone is a change only when it stays so: an editor may be between two steps.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from typing import Final, NoReturn
 import trio
 
 INTERVAL: Final = 1.0  # seconds between two looks
-Stamp = tuple[int, int, int]  # inode, size, time of modification in nanoseconds
+GONE_FOR: Final = 5  # looks that find no file, before that is a change
+Stamp = tuple[int, int, int]  # inode, size, time of the last change (of content or rights) in nanoseconds
 
 
-async def changes(path: Path, then: Callable[[], Awaitable[object]]) -> NoReturn:
-    """Call `then` after each change of the file's identity since now."""
-    known = stamp(path)
+async def changes(path: Path, known: Stamp | None, then: Callable[[], Awaitable[object]]) -> NoReturn:
+    """Call `then` after each change of the file's identity since it was `known`."""
+    gone = 0
     while True:
         await trio.sleep(INTERVAL)
         seen = stamp(path)
-        if seen is not None and seen != known:
+        gone = gone + 1 if seen is None else 0
+        if seen != known and (seen is not None or gone >= GONE_FOR):
             known = seen
             await then()
 
@@ -33,4 +35,4 @@ def stamp(path: Path) -> Stamp | None:
         found = os.stat(path)
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_ino, found.st_size, found.st_ctime_ns

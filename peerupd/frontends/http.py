@@ -2,8 +2,8 @@
 
 Theory of operation. A caller is known by its socket's credentials before a byte is read; each request then shows the
 cookie, finds its route, has its fields made into the verb's frozen request, and gets the report back in the wanted
-form. Two verbs keep the connection: `proxy` is a held answer that lives as long as the caller, `pipe` switches to raw
-bytes. At most `MAX_CONNECTIONS` are open; when one more comes, the one that has been silent longest makes room. A bug
+form. Two verbs keep the connection: `proxy` is a held answer that lives as long as the caller, `pipe` switches to
+chunks. At most `MAX_CONNECTIONS` are open; when one more comes, the one that has been silent longest makes room. A bug
 in a verb is a 500 and a traceback in the log, never the end of the daemon.
 """
 
@@ -22,10 +22,10 @@ from urllib.parse import parse_qsl, urlsplit
 import trio
 
 from peerupd.control.verbs import Access, Verb, expected_in
-from peerupd.features.ends import SocketEnd
 from peerupd.frontends import answers, routes, text
 from peerupd.frontends.access import Caller, Rights, caller_of
 from peerupd.frontends.conversation import Asked, BadRequest, Conversation, Headers
+from peerupd.frontends.pipe import ChunkedEnd
 from peerupd.model.codec import from_json
 from peerupd.model.errors import LimitReached, NotAuthorized, PeerupError, RequestError, Unauthenticated
 from peerupd.model.logs import said
@@ -220,10 +220,10 @@ class Door:
         return False
 
     async def _pipe(self, conversation: Conversation, question: _Question) -> bool:
-        """Bare bytes both ways, once the far end is there."""
+        """Chunks both ways, once the far end is there."""
         if PIPE_PROTOCOL not in question.asked.headers.get("upgrade", "").lower():
             raise RequestError("pipe wants the connection itself", hint=f"send `Upgrade: {PIPE_PROTOCOL}`")
-        near = _Bare(conversation)
+        near = ChunkedEnd(partial(conversation.switch, PIPE_PROTOCOL))
         with trio.CancelScope() as scope:
             self._held.add(scope)
             try:
@@ -264,42 +264,6 @@ class Door:
 
 class _Gone:
     """The caller did not wait for the answer."""
-
-
-class _Bare:
-    """The caller's socket as the near end of a pipe; it is switched to bare bytes when it is first used."""
-
-    def __init__(self, conversation: Conversation) -> None:
-        self._conversation = conversation
-        self._switching = trio.Lock()
-        self._end: SocketEnd | None = None
-
-    @property
-    def begun(self) -> bool:
-        """Whether the caller was told."""
-        return self._end is not None
-
-    async def _switched(self) -> SocketEnd:
-        async with self._switching:
-            if self._end is None:
-                self._end = await self._conversation.switch(PIPE_PROTOCOL)
-        return self._end
-
-    async def receive_some(self, max_bytes: int | None = None, /) -> bytes:
-        return await (await self._switched()).receive_some(max_bytes)
-
-    async def send_all(self, data: bytes | bytearray | memoryview, /) -> None:
-        await (await self._switched()).send_all(data)
-
-    async def send_eof(self) -> None:
-        await (await self._switched()).send_eof()
-
-    async def aclose(self) -> None:
-        await (await self._switched()).aclose()
-
-    def reset(self) -> None:
-        if self._end is not None:
-            self._end.reset()
 
 
 async def _answer_report(conversation: Conversation, question: _Question, report: object) -> bool:

@@ -203,7 +203,7 @@ class NodeStatus:
     unused_addresses: tuple[str, ...] = ()
     """Listen and relay addresses of a transport that is not there."""
     problems: tuple[str, ...] = ()
-    """What a person should mend; shown as DEGRADED. Empty: all is well."""
+    """What a person should mend, shown as DEGRADED; or know: an authorization that ends soon. Empty: all is well."""
     config: str = ""
     """The path of the configuration in force."""
 
@@ -444,4 +444,17 @@ class ServicesChanged:
     names: tuple[str, ...] = field(default=())
 
 
-Event = PeerConnected | PeerDisconnected | PathChanged | ReservationChanged | GateDecided | ServicesChanged
+@dataclass(frozen=True, slots=True)
+class ProblemsChanged:
+    """What a person should mend may be another by now."""
+
+
+Event = (
+    PeerConnected
+    | PeerDisconnected
+    | PathChanged
+    | ReservationChanged
+    | GateDecided
+    | ServicesChanged
+    | ProblemsChanged
+)

@@ -102,6 +102,17 @@ class Allowlist:
             raise _unknown(peer)
         return Allowlist.parse("\n".join(kept))
 
+    def at_most(self, before: Allowlist) -> Allowlist:
+        """Without what it gives beyond `before`: further peers, or the same ones for longer."""
+
+        def gives_more(peer: PeerId | None) -> bool:
+            if peer is None:
+                return False
+            entry, old = self.get(peer), before.get(peer)
+            return entry is None or old is None or _end(old) < _end(entry)
+
+        return Allowlist.parse("\n".join(line for line in _lines(self.text) if not gives_more(_peer_of(line))))
+
     def set_attributes(self, peer: PeerId, **attributes: str | None) -> Allowlist:
         """With these attributes on every line of `peer`; None takes one off. Comment and other attributes stay.
 
@@ -136,6 +147,14 @@ class AllowlistFile:
         """Replaces the file whole; its mode stays, a new one gets 0600; raises `StorageFailed`."""
         mode = files.mode_of(self.path, otherwise=0o600)
         files.replace(self.path, allowlist.text.encode("utf-8", "surrogateescape"), mode=mode)
+
+    def keep(self, allowlist: Allowlist) -> None:
+        """The last good copy holds this allowlist from now on; raises `StorageFailed`."""
+        files.keep_copy(self.path, allowlist.text.encode("utf-8", "surrogateescape"))
+
+    def drop_copy(self) -> None:
+        """No last good copy any more; raises `StorageFailed`."""
+        files.drop_copy(self.path)
 
 
 class _Reader:

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
+DIE_WITH_US = ["setpriv", "--pdeathsig", "KILL"]  # also when we are killed ourselves
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -47,7 +48,7 @@ class Daemon:
         self.started = time.monotonic()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                list(command),
+                [*DIE_WITH_US, *command],
                 env={**env, "NOTIFY_SOCKET": address},
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
@@ -151,7 +152,7 @@ class Machine:
     def begin(self, *words: str) -> subprocess.Popen[str]:
         """Start `peerupctl` and let it run; the caller ends it."""
         return subprocess.Popen(
-            self.command(*words),
+            [*DIE_WITH_US, *self.command(*words)],
             env=self.env,
             cwd=self.home,
             stdin=subprocess.PIPE,

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.cluster import Cluster, Machine, RelayMachine, end, free_port, wait_for
+from tests.support.cluster import DIE_WITH_US, Cluster, Machine, RelayMachine, end, free_port, wait_for
 
 TRAFFIC = Path(__file__).with_name("traffic.py")
 
@@ -52,7 +52,7 @@ class Pair:
         self.await_reservation(self.laptop)
 
     def _serve(self) -> dict[str, int]:
-        command = [*self.home.prefix, sys.executable, str(TRAFFIC), "serve"]
+        command = [*DIE_WITH_US, *self.home.prefix, sys.executable, str(TRAFFIC), "serve"]
         self._services = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._services.stdout is not None
         ports: dict[str, int] = json.loads(self._services.stdout.readline())

@@ -1,9 +1,10 @@
 """Services and clients that check every byte; run as a program, so that they can live in any network namespace.
 
-    traffic.py serve                            three services; prints their ports as JSON, then waits for stdin's end
+    traffic.py serve                            four services; prints their ports as JSON, then waits for stdin's end
         source  sends SIZE bytes (told by the first line it reads, `SIZE SEED`), then ends
         sink    reads to the end, then answers with the SHA-256
         echo    sends back what comes, half-close included
+        cutter  answers a line with half of an answer and a reset
     traffic.py download PORT SIZE [--slow]      from a source; prints what came and how it ended
     traffic.py upload PORT SIZE                 to a sink
     traffic.py many PORT COUNT SIZE             COUNT connections at once to an echo
@@ -19,6 +20,7 @@ import json
 import random
 import selectors
 import socket
+import struct
 import sys
 import threading
 import time
@@ -48,7 +50,7 @@ def digest(size: int, seed: int) -> str:
 # -- services ------------------------------------------------------------------------------------------------------
 
 ENDS: list[str] = []
-"""How the connections of `source` ended for the service."""
+"""How the connections of `source` and `sink` ended for the service, and that of `cutter` when it has cut."""
 
 
 def serve_source(connection: socket.socket) -> None:
@@ -66,9 +68,22 @@ def serve_source(connection: socket.socket) -> None:
 
 def serve_sink(connection: socket.socket) -> None:
     whole = hashlib.sha256()
-    while data := connection.recv(CHUNK):
-        whole.update(data)
+    try:
+        while data := connection.recv(CHUNK):
+            whole.update(data)
+    except ConnectionResetError:
+        ENDS.append("reset")
+        raise
+    ENDS.append("eof")
     connection.sendall(whole.hexdigest().encode())
+
+
+def serve_cutter(connection: socket.socket) -> None:
+    """One line, half of an answer, and the wire is cut."""
+    _line(connection)
+    connection.sendall(b"half of an ans")
+    time.sleep(0.2)  # the half is to arrive
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def serve_echo(connection: socket.socket) -> None:
@@ -77,10 +92,13 @@ def serve_echo(connection: socket.socket) -> None:
     connection.shutdown(socket.SHUT_WR)
 
 
+SERVICES = {"source": serve_source, "sink": serve_sink, "echo": serve_echo, "cutter": serve_cutter}
+
+
 def serve() -> None:
-    """All three; asked `ends` on stdin, tells how sources ended."""
+    """All of them; asked `ends` on stdin, tells how connections ended."""
     ports = {}
-    for name, handler in (("source", serve_source), ("sink", serve_sink), ("echo", serve_echo)):
+    for name, handler in SERVICES.items():
         listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
         ports[name] = listener.getsockname()[1]
         threading.Thread(target=_accept, args=(listener, handler), daemon=True).start()

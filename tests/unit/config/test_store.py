@@ -229,3 +229,30 @@ def test_a_disk_that_is_full_leaves_the_file_whole(config, monkeypatch):
     monkeypatch.undo()
     assert config.path.read_bytes() == before
     assert list(config.path.parent.iterdir()) == [config.path]
+
+
+# -- the last good copy --------------------------------------------------------------------------------------------
+
+
+def test_what_was_read_is_kept_as_the_last_good_copy_byte_for_byte(config):
+    config.path.write_text("# höme\n" + config.path.read_text())
+    config.keep(config.load_node())
+    assert files.copy_of(config.path).read_bytes() == config.path.read_bytes()
+    assert ConfigFile(files.copy_of(config.path)).load_node() == config.load_node()
+
+
+def test_a_config_that_is_gone_is_found_by_its_copy_only_where_that_is_wanted_and_no_other_one_exists(places):
+    home = places / "home/.config/peerup/config.yaml"
+    files.keep_copy(home, b"")
+    with pytest.raises(ConfigNotFound):
+        found(places)
+    wanted = {"cwd": places / "cwd", "home": places / "home", "is_root": False, "or_copy": True}
+    assert find_config(None, **wanted) == home
+    assert find_config(home, **wanted) == home
+    with pytest.raises(ConfigNotFound, match="config file not found"):
+        find_config(places / "never.yaml", **wanted)
+    (places / "etc/config.yaml").touch()
+    assert find_config(None, **wanted) == places / "etc/config.yaml"
+    relay = places / "etc/relay.yaml"
+    files.keep_copy(relay, b"")
+    assert find_relay_config(None, cwd=places, is_root=True, or_copy=True) == relay

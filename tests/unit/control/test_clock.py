@@ -49,7 +49,7 @@ def test_the_last_good_time_outlives_the_process(tmp_path: Path) -> None:
     assert clock(tmp_path, times)() == BUILT + 500
 
 
-@pytest.mark.parametrize("content", ["", "nonsense", "9" * 100])
+@pytest.mark.parametrize("content", ["", "nonsense", "9" * 100, "9" * 40, "nan", "1 -5", "1 inf"])
 def test_a_spoilt_file_is_as_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "key.time").write_text(content)
     assert clock(tmp_path, Times())() == BUILT + 1000
@@ -59,36 +59,59 @@ def test_without_any_knowledge_the_clock_is_believed(tmp_path: Path) -> None:
     assert clock(tmp_path, Times(), built=0.0).credible
 
 
-async def test_an_hour_connected_makes_the_time_good(tmp_path: Path, autojump_clock: Any) -> None:
+class FakeDisk(Disk):
+    """Without a thread: that and a jumping clock do not go together."""
+
+    async def do(self, work: Any, *args: Any, **kwargs: Any) -> Any:
+        return work(*args, **kwargs)
+
+
+async def test_the_last_good_time_moves_on_after_an_hour_connected(tmp_path: Path, autojump_clock: Any) -> None:
     times = Times()
     now = clock(tmp_path, times)
     with trio.move_on_after(PROVEN_AFTER + 1):
-        await now.run(lambda: False, Disk())
+        await now.run(lambda: False, FakeDisk())
+    with trio.move_on_after(PROVEN_AFTER - 1):
+        await now.run(lambda: True, FakeDisk())
     assert not (tmp_path / "key.time").exists()
-    await now._advance(Disk().do)
-    assert float((tmp_path / "key.time").read_text()) == times.wall
+    with trio.move_on_after(PROVEN_AFTER + 1):
+        await now.run(lambda: True, FakeDisk())
+    assert (tmp_path / "key.time").read_text() == f"{BUILT + 1000:.0f} 0\n"
     times.wall = 0
     with trio.move_on_after(PROVEN_AFTER + 1):
-        await now.run(lambda: True, Disk())
-    assert float((tmp_path / "key.time").read_text()) == BUILT + 1000
+        await now.run(lambda: True, FakeDisk())
+    assert (tmp_path / "key.time").read_text() == f"{BUILT + 1000:.0f} 0\n"
 
 
-async def test_an_hour_later_it_is_written(tmp_path: Path, autojump_clock: Any) -> None:
-    now = clock(tmp_path, Times())
-    advanced: list[object] = []
+@pytest.mark.parametrize("wall", [0.0, YEAR_2106])
+async def test_a_clock_that_breaks_while_we_run_goes_on_from_where_it_was(tmp_path: Path, wall: float) -> None:
+    times = Times()
+    now = clock(tmp_path, times)
+    times.wall, times.running = BUILT + 9000, 8050.0
+    assert now() == BUILT + 9000
+    times.wall = wall
+    times.running += 5
+    assert now() == BUILT + 9005
 
-    async def advance(do: object) -> None:
-        advanced.append(do)
 
-    now._advance = advance  # type: ignore[method-assign] # a thread and a jumping clock do not go together
-    with trio.move_on_after(PROVEN_AFTER + 1):
-        await now.run(lambda: True, Disk())
-    assert len(advanced) == 1
+@pytest.mark.parametrize("wall", [0.0, YEAR_2106])
+async def test_an_end_that_was_decided_stands_over_a_restart_with_a_clock_that_lies(
+    tmp_path: Path, wall: float
+) -> None:
+    times = Times()
+    await clock(tmp_path, times).decide(BUILT + 900, FakeDisk())
+    times.wall = wall
+    liar = clock(tmp_path, times)
+    assert (liar(), liar.credible) == (BUILT + 900, False)
+    await liar.decide(BUILT + 5000, FakeDisk())
+    assert liar() == BUILT + 900
+    times.wall = BUILT + 100  # mended: before that end, but not before what is known
+    assert (liar(), liar.credible) == (BUILT + 100, True)
 
 
 async def test_a_disk_that_fails_is_said_and_survived(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     now = Clock(tmp_path / "no" / "key", built=BUILT)
-    await now._advance(Disk().do)
+    await now.decide(BUILT, FakeDisk())
     assert "cannot keep the last good time" in caplog.text
 
 
@@ -100,4 +123,4 @@ def test_the_build_date_is_read_from_the_stamp(monkeypatch: pytest.MonkeyPatch) 
         return module.build_time()
 
     assert built("2026-11-22T15:17:51Z") == 1795360671.0
-    assert built("unknown") == 0.0
+    assert built("unknown") == module.WRITTEN

@@ -110,7 +110,13 @@ async def test_a_node_whose_relay_is_away_is_ready_says_so_and_leaves_nothing_be
         assert (await running.ask.whoami(Nothing())).peer_id == status.peer_id
         assert (await running.ask.version(Nothing())).version == status.version
     assert [told for told in running.manager.told if "STATUS" not in told] == ["READY", "STOPPING"]
-    assert sorted(os.listdir(config.parent)) == ["authorized_keys", "config.yaml", "identity.key"]
+    assert sorted(os.listdir(config.parent)) == [
+        ".authorized_keys.last-good",
+        ".config.last-good.yaml",
+        "authorized_keys",
+        "config.yaml",
+        "identity.key",
+    ]
     assert running.said[0].startswith("peerup daemon ")
     assert f"Peer ID: {status.peer_id}\n" in running.said
     assert running.said[-1] == "Daemon stopped."
@@ -363,7 +369,8 @@ async def test_ensure_replaces_an_entry_with_an_end_and_leaves_one_without(tmp_p
         assert authorization.list()[0].comment == "bob"
         (config.parent / "authorized_keys").unlink()
         await authorization.ensure(peer, "again")
-        assert authorization.list()[0].comment == "again"
+        assert authorization.list()[0].comment == "bob"
+        assert "bob" in allowlist(config)
 
 
 # -- relays --------------------------------------------------------------------------------------------------------

@@ -30,7 +30,13 @@ async def test_a_relay_is_ready_says_how_it_is_and_leaves_nothing_behind(tmp_pat
         assert running.manager.told[:2] == ["READY", "STATUS 0 peers connected, 0 reservations, 0 circuits"]
     assert running.manager.told[-1] == "STOPPING"
     assert running.said[-1] == "Relay stopped."
-    assert sorted(os.listdir(config.parent)) == ["relay.yaml", "relay_authorized_keys", "relay_node.key"]
+    assert sorted(os.listdir(config.parent)) == [
+        ".relay.last-good.yaml",
+        ".relay_authorized_keys.last-good",
+        "relay.yaml",
+        "relay_authorized_keys",
+        "relay_node.key",
+    ]
 
 
 async def test_two_relays_with_one_identity_are_refused(tmp_path: Path) -> None:

@@ -15,10 +15,12 @@ import trio
 
 from peerupd.control import operations
 from peerupd.control.verbs import Access, table, verb
+from peerupd.features.ends import SocketEnd
 from peerupd.frontends import http, routes
 from peerupd.frontends.access import Rights
 from peerupd.frontends.conversation import MAX_BODY, MAX_HEAD
 from peerupd.frontends.http import MAX_CONNECTIONS, Door
+from peerupd.frontends.pipe import ChunkedEnd
 from peerupd.frontends.socket import ControlSocket, Place
 from peerupd.model import errors
 from peerupd.model.errors import PeerupError
@@ -44,6 +46,7 @@ from peerupd.model.snapshots import (
     ServiceStatus,
     Whoami,
 )
+from peerupd.wire.chunks import MAX_CHUNK, ChunkReader
 
 PEER = "12D3KooWQeqs8JGbw7PJw5MBqnLK5JSoLRTw1Asmvw2eUUxYb3Q2"
 
@@ -57,6 +60,7 @@ class FakeOperations:
         self.trouble: Exception | None = None
         self.release = trio.Event()
         self.cancelled = trio.Event()
+        self.torn = trio.Event()
 
     async def heard(self, count: int) -> None:
         with trio.fail_after(5):
@@ -150,8 +154,13 @@ class FakeOperations:
             await near.receive_some()
             near.reset()
             raise errors.ConnectionLost("torn")
-        while data := await near.receive_some(4):
-            await near.send_all(bytes(data).upper())
+        try:
+            while data := await near.receive_some(4):
+                await near.send_all(bytes(data).upper())
+        except trio.BrokenResourceError as why:
+            near.reset()
+            self.torn.set()
+            raise errors.StreamReset(str(why)) from why
         await near.send_eof()
         await near.aclose()
         return Done("ended")
@@ -611,30 +620,75 @@ async def test_a_proxy_that_cannot_begin_is_an_ordinary_error(tmp_path: Any) -> 
         assert (await caller.ask("GET", "/v1/whoami")).status == 200
 
 
-async def test_pipe_switches_to_bare_bytes_with_half_close(tmp_path: Any) -> None:
+def chunk(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
+
+
+UPGRADE = {"Upgrade": "peerup-pipe", "Connection": "Upgrade"}
+
+
+async def test_pipe_switches_to_chunks_with_half_close(tmp_path: Any) -> None:
     async with house(tmp_path) as here:
         caller = await here.caller()
-        await caller.send(
-            "POST", "/v1/pipe", {"peer": "home", "service": "echo"}, Upgrade="peerup-pipe", Connection="Upgrade"
-        )
-        await caller.stream.send_all(b"early ")
+        await caller.send("POST", "/v1/pipe", {"peer": "home", "service": "echo"}, **UPGRADE)
+        await caller.stream.send_all(chunk(b"early ")[:7])
         answer = await caller.answer()
         assert (answer.status, answer.head["upgrade"]) == (101, "peerup-pipe")
-        await caller.stream.send_all(b"and late")
-        await caller.stream.send_eof()
+        await caller.stream.send_all(chunk(b"early ")[7:] + chunk(b"and late"))
+        await caller.stream.send_all(chunk(b""))
         with trio.fail_after(5):
             rest = bytes(caller.pending) + b"".join([bytes(data) async for data in caller.stream])
-    assert rest == b"EARLY AND LATE"
+    reader = ChunkReader()
+    assert reader.receive(rest) == b"EARLY AND LATE"
+    assert reader.ended
+
+
+@pytest.mark.parametrize("how", ["hangs up", "hangs up in a chunk", "sends a huge chunk"])
+async def test_a_caller_without_a_clean_end_is_cut_off(tmp_path: Any, how: str) -> None:
+    words = {
+        "hangs up": chunk(b"all"),
+        "hangs up in a chunk": chunk(b"half")[:-2],
+        "sends a huge chunk": (MAX_CHUNK + 1).to_bytes(4, "big"),
+    }[how]
+    async with house(tmp_path) as here:
+        caller = await here.caller()
+        await caller.send("POST", "/v1/pipe", {"peer": "home", "service": "echo"}, **UPGRADE)
+        assert (await caller.answer()).status == 101
+        await caller.stream.send_all(words)
+        if how.startswith("hangs up"):
+            await caller.stream.send_eof()
+        with trio.fail_after(5):
+            rest = bytes(caller.pending) + b"".join([bytes(data) async for data in caller.stream])
+            await here.operations.torn.wait()
+    assert not rest.endswith(chunk(b""))
+
+
+async def test_what_is_too_large_for_a_chunk_becomes_several(tmp_path: Any) -> None:
+    near, far = trio.socket.socketpair()
+    content = bytes(2 * MAX_CHUNK + 5)
+
+    async def switch() -> SocketEnd:
+        return SocketEnd(near)
+
+    end, reader, got = ChunkedEnd(switch), ChunkReader(), 0
+    end.reset()
+    assert not end.begun
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(end.send_all, content)
+        with trio.fail_after(5):
+            while got < len(content):
+                got += len(reader.receive(await far.recv(65536)))
+        assert got == len(content)
+    await end.aclose()
+    far.close()
 
 
 async def test_a_pipe_that_tears_after_the_switch_just_ends(tmp_path: Any) -> None:
     async with house(tmp_path) as here:
         caller = await here.caller()
-        await caller.send(
-            "POST", "/v1/pipe", {"peer": "h", "service": "torn"}, Upgrade="peerup-pipe", Connection="Upgrade"
-        )
+        await caller.send("POST", "/v1/pipe", {"peer": "h", "service": "torn"}, **UPGRADE)
         assert (await caller.answer()).status == 101
-        await caller.stream.send_all(b"x")
+        await caller.stream.send_all(chunk(b"x"))
         assert await caller.hung_up()
         assert (await (await here.caller()).ask("GET", "/v1/whoami")).status == 200
 
@@ -644,8 +698,7 @@ async def test_pipe_without_upgrade_and_pipe_to_nobody_are_ordinary_errors(tmp_p
         caller = await here.caller()
         assert (await caller.ask("POST", "/v1/pipe", {"peer": "home", "service": "echo"})).status == 400
         here.operations.trouble = errors.Unreachable("nobody")
-        upgrade = {"Upgrade": "peerup-pipe", "Connection": "Upgrade"}
-        assert (await caller.ask("POST", "/v1/pipe", {"peer": "home", "service": "echo"}, **upgrade)).status == 502
+        assert (await caller.ask("POST", "/v1/pipe", {"peer": "home", "service": "echo"}, **UPGRADE)).status == 502
         here.operations.trouble = None
         assert (await caller.ask("GET", "/v1/whoami")).status == 200
 

@@ -212,33 +212,92 @@ def test_a_proxy_without_a_daemon_shows_progress(once, capsys):
     assert "Connecting..." in capsys.readouterr().err
 
 
-def piped(daemon: FakeDaemon, say: bytes, ending) -> tuple[int, bytes]:
-    """Run `pipe` with `say` on stdin; its status and what came on stdout."""
+def chunk(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
 
-    def talk(connection: socket.socket) -> None:
-        connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: peerup-pipe\r\n\r\nhello ")
-        got = b""
-        while more := connection.recv(65536):
-            got += more
-        connection.sendall(got.upper())
-        ending(connection)
 
-    daemon.answers["POST /v1/pipe"] = talk
-    reading, writing = os.pipe()
-    os.write(writing, say)
-    os.close(writing)
+END = chunk(b"")
+
+
+def upload(connection: socket.socket) -> bytes:
+    """What the caller sends, as it stands on the wire, up to its clean end or the socket's."""
+    got = b""
+    while not got.endswith(END) and (more := connection.recv(65536)):
+        got += more
+    return got
+
+
+def piped(daemon: FakeDaemon, talk, *, say: bytes | None = b"", ahead: bytes = b"") -> tuple[int, bytes]:
+    """Run `pipe` with `say` on stdin (None: it does not end); its status and what came on stdout."""
+
+    def switched(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: peerup-pipe\r\n\r\n" + ahead)
+        talk(connection)
+
+    daemon.answers["POST /v1/pipe"] = switched
+    daemon.answers["GET /v1/version"] = data({})
+    (reading, writing), (shown, showing) = os.pipe(), os.pipe()
+    if say is not None:
+        os.write(writing, say)
+        os.close(writing)
     stdin, stdout = sys.stdin, sys.stdout
-    sys.stdin, sys.stdout = os.fdopen(reading), io.TextIOWrapper(io.BytesIO())
+    sys.stdin, sys.stdout = os.fdopen(reading), os.fdopen(showing, "w")
     try:
         status = cli.main(["pipe", "home", "ssh"])
-        return status, sys.stdout.buffer.getvalue()
+        sys.stdout.close()
+        with os.fdopen(shown, "rb") as seen:
+            return status, seen.read()
     finally:
+        if say is None:
+            os.close(writing)
         sys.stdin.close()
         sys.stdin, sys.stdout = stdin, stdout
 
 
-def test_a_pipe_carries_both_ways_with_half_close(daemon):
-    assert piped(daemon, b"world", lambda connection: None) == (0, b"hello WORLD")
+@pytest.mark.parametrize("ahead", [b"", chunk(b"hello ")[:2], chunk(b"hello ")[:7], chunk(b"hello ") + b"\0"])
+def test_a_pipe_carries_both_ways_with_half_close(daemon, ahead):
+    sent = []
+
+    def talk(connection: socket.socket) -> None:
+        sent.append(upload(connection))
+        connection.sendall((chunk(b"hello ") + chunk(b"WORLD") + END)[len(ahead) :])
+
+    assert piped(daemon, talk, say=b"world", ahead=ahead) == (0, b"hello WORLD")
+    assert sent == [chunk(b"world") + END]
+
+
+def test_the_other_side_may_end_first(daemon):
+    sent = []
+
+    def talk(connection: socket.socket) -> None:
+        connection.sendall(chunk(b"bye") + END)
+        sent.append(upload(connection))
+
+    assert piped(daemon, talk, say=b"still talking") == (0, b"bye")
+    assert sent == [chunk(b"still talking") + END]
+
+
+@pytest.mark.parametrize(
+    ("cut", "came"),
+    [(b"", b""), (b"\0\0", b""), (chunk(b"half of it")[:-3], b"half of"), (chunk(b"all") + b"\0\0\0", b"all")],
+)
+def test_a_pipe_that_is_cut_is_no_clean_end(daemon, capsys, cut, came):
+    assert piped(daemon, lambda connection: (upload(connection), connection.sendall(cut))) == (4, came)
+    assert "the stream was reset" in capsys.readouterr().err
+
+
+def test_a_pipe_that_is_cut_while_we_still_send_is_no_clean_end(daemon):
+    status, seen = piped(daemon, lambda connection: connection.sendall(chunk(b"bye") + END), say=None)
+    assert (status, seen) == (4, b"bye")
+
+
+def test_a_daemon_that_vanishes_is_another_matter(daemon, capsys):
+    def talk(connection: socket.socket) -> None:
+        upload(connection)
+        daemon.vanish()
+
+    assert piped(daemon, talk) == (5, b"")
+    assert "the daemon went away" in capsys.readouterr().err
 
 
 def test_a_pipe_that_is_refused_raises_what_was_answered(daemon, capsys):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peerupd import files
 from peerupd.model.errors import (
     AlreadyExists,
     InsecurePermissions,
@@ -407,3 +408,34 @@ def test_one_byte_that_is_not_utf8_locks_nobody_out_and_is_kept(file):
 
     assert peers(file.load()) == [HOME]
     assert file.path.read_bytes() == f"{HOME} # M".encode() + b"\xfcller\n"
+
+
+# -- the last good copy --------------------------------------------------------------------------------------------
+
+
+def test_at_most_leaves_out_who_is_new_and_who_gets_longer():
+    soon, late = "expires=2026-01-01T00:00:00Z", "expires=2027-01-01T00:00:00Z"
+    before = Allowlist.parse(f"{HOME}\n{LAPTOP} {soon}\n")
+    after = Allowlist.parse(f"# all\n{HOME} {late} # home\n{LAPTOP}\n{NAS}\n{NAS} a=1 a=2\nrubbish\n")
+    assert after.at_most(before).text == f"# all\n{HOME} {late} # home\nrubbish\n"
+
+
+@given(st.lists(allowlist_lines()), st.lists(allowlist_lines()))
+def test_at_most_never_gives_more_than_either(before, after):
+    before, after = Allowlist.parse("\n".join(before)), Allowlist.parse("\n".join(after))
+    narrowed = after.at_most(before)
+    for entry in narrowed.entries:
+        for other in (before.get(entry.peer), after.get(entry.peer)):
+            assert other is not None
+            assert (other.expires_at or 1e99) >= (narrowed.get(entry.peer).expires_at or 1e99)
+    assert set(peers(narrowed)) == set(peers(after.at_most(before).at_most(after)))
+
+
+def test_the_last_good_copy_is_kept_beside_the_file_and_can_be_dropped(file):
+    allowlist = Allowlist.parse(OF_PEER_UP + "\udcff")
+    file.keep(allowlist)
+    copy = files.copy_of(file.path)
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert AllowlistFile(copy).load() == allowlist
+    file.drop_copy()
+    assert not copy.exists()
