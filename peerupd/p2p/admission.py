@@ -33,7 +33,7 @@ MAX_CONNECTIONS_PER_PEER: Final = 8
 MAX_CONNECTIONS_PER_SOURCE: Final = 256  # per IP address, or per relay for circuits
 MAX_CONNECTIONS: Final = 1024
 REFUSAL_INTERVAL: Final = 60.0  # seconds between two log lines about one refused peer
-MAX_REFUSED_KNOWN: Final = 1024  # refused peers remembered for that
+MAX_REFUSED_KNOWN: Final = 64  # refused peers told of in that time: names cost a stranger nothing
 PING: Final = "/ipfs/ping/1.0.0"
 CIRCUIT_STOP: Final = "/libp2p/circuit/relay/0.2.0/stop"
 OUTBOUND_SERVED: Final = frozenset({identify.PROTOCOL, identify.PUSH_PROTOCOL, PING, CIRCUIT_STOP})
@@ -98,7 +98,8 @@ class Admission:
         self._clock = clock
         self._connections = connections
         self._publish = publish
-        self._refused: OrderedDict[PeerId, float] = OrderedDict()  # when last told
+        self._refused: OrderedDict[PeerId, float] = OrderedDict()  # when last told; longest ago first
+        self._many_told: float | None = None  # when it was told that there are too many to tell
 
     def on_arrival(self, peer: PeerId, remote: Multiaddr, *, circuit: bool) -> Decision:
         """The gate's decision on a peer that has proved who it is."""
@@ -139,16 +140,38 @@ class Admission:
         self._publish(GateDecided(peer, True, getattr(decision, "why", ""), str(remote)))
 
     def _tell_refusal(self, peer: PeerId, remote: Multiaddr, why: str) -> None:
-        now = self._clock()
-        if abs(now - self._refused.get(peer, -REFUSAL_INTERVAL)) < REFUSAL_INTERVAL:
+        if not self._is_due(peer):
             return
-        self._refused[peer] = now
-        self._refused.move_to_end(peer)
-        if len(self._refused) > MAX_REFUSED_KNOWN:
-            self._refused.popitem(last=False)
         log.warning(
             "refused %s from %s: %s; to admit it: peerupctl auth add %s",
             *(peer, remote, why, peer),
             extra=said("gate.refused", peer=str(peer), address=str(remote)),
         )
         self._publish(GateDecided(peer, False, why, str(remote)))
+
+    def _is_due(self, peer: PeerId) -> bool:
+        """Whether its refusal is to be told now; a True counts as told."""
+        now = self._clock()
+        if _is_recent(self._refused.get(peer), now):
+            return False
+        if len(self._refused) >= MAX_REFUSED_KNOWN:
+            if _is_recent(next(iter(self._refused.values())), now):
+                self._tell_many(now)
+                return False
+            self._refused.popitem(last=False)
+        self._refused[peer] = now
+        self._refused.move_to_end(peer)
+        return True
+
+    def _tell_many(self, now: float) -> None:
+        if not _is_recent(self._many_told, now):
+            self._many_told = now
+            log.warning(
+                "refused more than %d peers within %.0f s; further ones are not told, ignoring",
+                *(MAX_REFUSED_KNOWN, REFUSAL_INTERVAL),
+                extra=said("gate.refused_many", peers=MAX_REFUSED_KNOWN),
+            )
+
+
+def _is_recent(told: float | None, now: float) -> bool:
+    return told is not None and abs(now - told) < REFUSAL_INTERVAL

@@ -7,7 +7,7 @@ promoted meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -137,7 +137,7 @@ class Connection:
 
     @property
     def reason(self) -> str:
-        """Why it ended."""
+        """Why it ended, or is ending; empty while it lives."""
         return self._muxer.reason.removeprefix(": ")
 
     # -- admission -------------------------------------------------------------------------------------------------
@@ -168,6 +168,10 @@ class Connection:
             await self.closed.wait()
         if self._admission is probation:
             self.abort("the time of its probation is over")
+
+    def serve_only(self, protocols: Container[str]) -> None:
+        """Reset what the peer opened for anything else; what we opened goes on."""
+        self._muxer.reset_theirs(but=protocols)
 
     # -- streams and end -------------------------------------------------------------------------------------------
 

@@ -106,7 +106,10 @@ async def _resolve(address: Multiaddr) -> list[tuple[int, tuple[str, int]]]:
     if (ip := address.ip) is not None:
         return [(socket.AF_INET if ip.version == 4 else socket.AF_INET6, (str(ip), port))]
     family = _FAMILIES[address.parts[0][0]]
-    found = await trio.socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+    try:
+        found = await trio.socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+    except UnicodeError:  # a peer may tell any text as its name, and IDNA cannot write every text
+        raise socket.gaierror(socket.EAI_NONAME, "not a host name") from None
     return [(kind, (str(where[0]), int(where[1]))) for kind, _, _, _, where in found]
 
 

@@ -19,7 +19,7 @@ from peerupd.model.errors import Unreachable
 from peerupd.model.names import PeerId
 from peerupd.model.snapshots import Event, PathKind, PathWish, PeerConnected, PeerDisconnected
 from peerupd.p2p import identify, ping
-from peerupd.p2p.admission import Admission
+from peerupd.p2p.admission import OUTBOUND_SERVED, Admission
 from peerupd.p2p.book import Book
 from peerupd.p2p.connection import Connection
 from peerupd.p2p.serving import Handler, Serving
@@ -62,7 +62,7 @@ class Host:
         self._interfaces = addresses
         self._circuits: dict[str, tuple[Multiaddr, ...]] = {}
         self._subscribers: list[Callable[[Event], None]] = []
-        self._admission = Admission(gate, clock=clock, connections=self.connections, publish=self.publish)
+        self._admission = Admission(gate, clock=clock, connections=self._all_connections, publish=self.publish)
         self._serving = Serving(self._admission)
         self.swarm = Swarm(identity=identity, admission=self._admission, serve=self._serving.serve, clock=clock)
         self.swarm.on_connected.append(self._connected)
@@ -132,10 +132,16 @@ class Host:
         return direct[0] if direct else await self.swarm.dial(addresses, peer)
 
     def connections(self, peer: PeerId | None = None) -> list[Connection]:
-        """Those with `peer`, or all; the best first: direct, then without a limit, then the newest."""
-        return sorted(
-            self.swarm.connections(peer), key=lambda c: (c.relayed, c.on_probation, c.limit is not None, -c.opened_at)
-        )
+        """Those with `peer`, or all, but for those that are ending; the best first.
+
+        That is: direct, then without a limit, then the newest.
+        """
+        standing = [connection for connection in self.swarm.connections(peer) if not connection.reason]
+        return sorted(standing, key=lambda c: (c.relayed, c.on_probation, c.limit is not None, -c.opened_at))
+
+    def _all_connections(self) -> list[Connection]:
+        """Also those that are ending: until they have, they occupy what they occupy."""
+        return self.swarm.connections()
 
     async def close_peer(self, peer: PeerId) -> None:
         """Close all connections with `peer`."""
@@ -152,13 +158,15 @@ class Host:
 
         What we called is free to stay if it never was admitted (an inviter, before pairing) or is exempt.
         """
-        for connection in self.connections():
+        for connection in self._all_connections():
             before, after = connection.admission, self._admission.now(connection)
             was_admitted = isinstance(before, Admit) and not isinstance(after, Admit)
             if was_admitted and (connection.inbound or not self.exempt(connection.peer)):
                 connection.abort("its peer is no longer authorized")
             elif before != after:
                 connection.promote(after)
+            if was_admitted:
+                connection.serve_only(OUTBOUND_SERVED)
 
     async def _regate_now_and_then(self) -> NoReturn:
         while True:
@@ -173,11 +181,11 @@ class Host:
     def _admitted(self, connection: Connection) -> None:
         assert self._nursery is not None
         self._nursery.start_soon(self._identifier.ask, connection)
-        if len(self.connections(connection.peer)) == 1:
+        if len(self.swarm.connections(connection.peer)) == 1:
             self.publish(PeerConnected(connection.peer, connection.path, str(connection.remote)))
 
     def _disconnected(self, connection: Connection) -> None:
-        if not self.connections(connection.peer) and not connection.on_probation:
+        if not self.swarm.connections(connection.peer) and not connection.on_probation:
             self.publish(PeerDisconnected(connection.peer))
 
     # -- addresses -------------------------------------------------------------------------------------------------

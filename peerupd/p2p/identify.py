@@ -143,6 +143,7 @@ class Identifier:
 
     def _learned(self, connection: Connection, told: Identify) -> None:
         before = self._book.get(connection.peer)
+        observed = before.observed if connection.relayed else _dialable(told.observed_addr) or before.observed
         self._book.put(
             connection.peer,
             Entry(
@@ -150,7 +151,7 @@ class Identifier:
                 protocol_version=told.protocol_version or before.protocol_version,
                 protocols=frozenset(told.protocols) or before.protocols,
                 addresses=_usable(connection.peer, told.listen_addrs) or before.addresses,
-                observed=before.observed if connection.relayed else told.observed_addr or before.observed,
+                observed=observed,
                 observed_inbound=before.observed_inbound if connection.relayed else connection.inbound,
             ),
         )
@@ -160,6 +161,11 @@ def _usable(peer: PeerId, addresses: tuple[Multiaddr, ...]) -> tuple[Multiaddr, 
     """Without doubles and without `/p2p/<the peer itself>` at the end; an address of somebody else is left out."""
     own = (a if a.peer is None or a.is_circuit else a.without_peer() for a in addresses if a.peer in (None, peer))
     return tuple(dict.fromkeys(own))[:MAX_ADDRESSES]
+
+
+def _dialable(seen: Multiaddr | None) -> Multiaddr | None:
+    """An IP address and a TCP port, or nothing: we tell it on, and others call there."""
+    return seen if seen is not None and seen.is_plain_tcp and seen.ip is not None else None
 
 
 async def _received(stream: Stream) -> Identify:

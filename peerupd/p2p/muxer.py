@@ -15,7 +15,7 @@ The end of a connection is one place, `run`: whatever ends it, streams learn `St
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
@@ -39,7 +39,7 @@ READ_COST: Final = 4096  # bytes that one read counts for beside its own
 PING_EVERY: Final = 15.0  # seconds
 SILENCE: Final = 30.0  # seconds without a byte after a ping: the peer is gone
 LINGER: Final = 60.0  # seconds that a closed stream waits for the peer's FIN
-GOODBYE: Final = 1.0  # seconds for the last frames when we close
+GOODBYE: Final = 1.0  # seconds for the last frames, and for the peer to take them, when we close
 MAX_INBOUND_STREAMS: Final = 2048  # per connection
 
 
@@ -51,6 +51,9 @@ class Link(Protocol):
 
     async def send(self, data: bytearray) -> None:
         """Give all of it to whatever is below."""
+
+    async def send_eof(self) -> None:
+        """Say that nothing more will be sent."""
 
     async def aclose(self) -> None:
         """Close."""
@@ -65,6 +68,10 @@ class Over:
     async def send(self, data: bytearray) -> None:
         """Give all of it to the stream."""
         await self._stream.send_all(memoryview(data))
+
+    async def send_eof(self) -> None:
+        """Say that nothing more will be sent."""
+        await self._stream.send_eof()
 
     async def aclose(self) -> None:
         """Close the stream."""
@@ -155,7 +162,10 @@ class Muxer:
         self._scope.cancel()
 
     def close(self) -> None:
-        """Say goodbye and end it; waits at most `GOODBYE` for what is still to be sent."""
+        """Say goodbye and end it, once the peer has read what we sent: closing before could take that back (RST).
+
+        It is waited for `GOODBYE` at most.
+        """
         if self._leaving or self.ended:
             return
         self._leaving = True
@@ -247,7 +257,8 @@ class Muxer:
 
     async def _rest(self) -> None:
         if self._leaving:
-            self._scope.cancel()
+            await self._link.send_eof()
+            await trio.sleep_forever()  # until the peer, which has read all then, closes it
         await self._work.park()
 
     # -- keeping alive ---------------------------------------------------------------------------------------------
@@ -328,6 +339,12 @@ class Muxer:
         self._yamux.reset(stream.number)
         self.forget(stream)
         self._work.unpark()
+
+    def reset_theirs(self, *, but: Container[str]) -> None:
+        """Reset the streams that the peer opened, `but` those that speak one of these protocols."""
+        for stream in list(self._streams.values()):
+            if not self._yamux.is_ours(stream.number) and (stream.protocol is None or stream.protocol not in but):
+                stream.reset()
 
     def forget(self, stream: Stream) -> None:
         """The stream ended both ways."""

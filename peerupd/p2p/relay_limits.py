@@ -60,7 +60,6 @@ class RelayLimits:
 
 
 VOUCHED: Final = Limit(VOUCHED_SECONDS, VOUCHED_DATA)
-UNLIMITED: Final = Limit(None, None)
 
 
 @dataclass(frozen=True, slots=True)

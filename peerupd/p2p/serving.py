@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from peerupd.model.errors import PeerupError, TimedOut
+from peerupd.model.errors import PeerupError, ProtocolUnsupported, TimedOut
 from peerupd.p2p.admission import Admission
 from peerupd.p2p.streams import Stream
 from peerupd.p2p.upgrade import NEGOTIATION_LIMIT, answer
@@ -74,7 +74,10 @@ class Serving:
             return protocol in self._handlers and self._admission.serves(connection, protocol)
 
         with trio.move_on_after(NEGOTIATION_LIMIT):
-            return self._handlers[await answer(stream, speaks)]
+            chosen = await answer(stream, speaks)
+            if (handler := self._handlers.get(chosen)) is None:
+                raise ProtocolUnsupported(f"{chosen} was withdrawn while it was agreed on")
+            return handler
         raise TimedOut(f"no protocol was agreed on within {NEGOTIATION_LIMIT:.0f} s")
 
     def _told(self, stream: Stream, why: Exception) -> None:

@@ -213,9 +213,9 @@ class Swarm:
 
         A peer that has too many of its own loses its oldest one even so: after a suspend the new one is the true one.
         """
-        everyone = self.connections()
+        everyone = [c for c in self.connections() if not c.reason]  # who has one is ending already
         same_source = [c for c in everyone if c.facts.source == facts.source and c.inbound and facts.inbound]
-        own = self.connections(peer)
+        own = [c for c in everyone if c.peer == peer]
         _bounded(own, MAX_CONNECTIONS_PER_PEER, f"with {peer}", last_resort=own)
         _bounded(same_source, MAX_CONNECTIONS_PER_SOURCE, f"from {facts.source}")
         _bounded(everyone, MAX_CONNECTIONS, "in all")

@@ -189,7 +189,8 @@ class VouchServer:
         return Ok()
 
     async def _withdraw(self, inviter: PeerId, request: Withdraw) -> Answer:
-        self._proved.pop(request.peer, None)
+        if (proved := self._proved.get(request.peer)) is not None and proved.vouch.inviter == inviter:
+            del self._proved[request.peer]
         entry = self._gate.allowlist.get(request.peer)
         if entry is None:
             return Ok()
@@ -231,9 +232,11 @@ class VouchServer:
         self._gate.vouch_closed(vouch)
 
     def _forget_expired(self) -> None:
+        """What its time, or the removal of its inviter, has ended."""
         now = self._clock()
-        for vouch in [vouch for vouch in self._open if vouch.until <= now]:
-            self._end(vouch)
+        for vouch in list(self._open):
+            if vouch.until <= now or not self._gate.authorized(vouch.inviter, now):
+                self._end(vouch)
         for joiner in [joiner for joiner, proved in self._proved.items() if proved.at + PROVED_FOR <= now]:
             del self._proved[joiner]
 

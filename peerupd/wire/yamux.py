@@ -156,6 +156,10 @@ class Yamux:
         """How many streams are open, whoever opened them."""
         return len(self._streams)
 
+    def is_ours(self, stream: int) -> bool:
+        """Whether a stream of this number is opened by us."""
+        return stream & 1 == self._parity
+
     # -- what we want ----------------------------------------------------------------------------------------------
 
     def open(self) -> int:
@@ -297,7 +301,7 @@ class Yamux:
             self._on_window(state, flags, length, events)
 
     def _on_opening(self, stream: int, events: list[Event]) -> None:
-        if stream == 0 or stream & 1 == self._parity or stream in self._streams:
+        if stream == 0 or self.is_ours(stream) or stream in self._streams:
             raise ProtocolViolation(f"yamux stream {stream} cannot be opened by the other side")
         if self._we_leave or self.inbound >= self._max_inbound:
             self._reply(_WINDOW_UPDATE, _RST, stream, 0)
@@ -309,7 +313,7 @@ class Yamux:
 
     def _on_late(self, kind: int, stream: int, length: int) -> None:
         """A frame of a stream that we do not know (any more): its data is skipped."""
-        if stream == 0 or (stream & 1 == self._parity and stream >= self._next_id):
+        if stream == 0 or (self.is_ours(stream) and stream >= self._next_id):
             raise ProtocolViolation(f"yamux frame of stream {stream}, which was never opened")
         if kind == _DATA:
             if length > self._max_window:
@@ -368,7 +372,7 @@ class Yamux:
     def _forget(self, state: _Stream) -> None:
         del self._streams[state.id]
         self._growth -= state.window - INITIAL_WINDOW
-        if state.id & 1 != self._parity:
+        if not self.is_ours(state.id):
             self.inbound -= 1
 
     def _reply(self, kind: int, flags: int, stream: int, value: int) -> None:

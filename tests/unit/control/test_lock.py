@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -53,6 +54,18 @@ def test_an_empty_lock_file_names_nobody(tmp_path: Path) -> None:
         (tmp_path / "key.lock").write_text("")
         with pytest.raises(DaemonAlreadyRunning, match="process unknown"), lock.held(key):
             pass
+
+
+def test_a_full_disk_keeps_nobody_from_holding_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    key = tmp_path / "key"
+    with monkeypatch.context() as patch:
+        patch.setattr("peerupd.control.lock.os.write", full)
+        with lock.held(key), pytest.raises(DaemonAlreadyRunning, match="process unknown"), lock.held(key):
+            pass
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:

@@ -563,6 +563,13 @@ async def test_a_relay_that_hangs_up_does_not_know_us(village, home, laptop, tro
         await laptop.join(opened.code)
 
 
+async def test_a_relay_that_shuts_us_out_at_once_is_told_in_the_same_words(home, laptop):
+    opened = await home.open()
+    laptop.trouble["reach"] = GateRefused("closed the connection after the handshake")
+    with pytest.raises(GateRefused, match="the code is over, or the relay knows no codes"):
+        await laptop.join(opened.code)
+
+
 @pytest.mark.parametrize(
     ("trouble", "raised", "words"),
     [

@@ -125,6 +125,20 @@ def test_what_is_remembered_of_refused_peers_is_bounded(door: Door) -> None:
     assert len(door.admission._refused) == MAX_REFUSED_KNOWN
 
 
+def test_strangers_who_come_under_ever_new_names_do_not_fill_the_log(
+    door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        for number in range(3 * MAX_REFUSED_KNOWN):
+            peer = PeerId.of_public_key(number.to_bytes(36, "big"))
+            door.admission.on_arrival(peer, NOWHERE, circuit=False)
+        assert len(caplog.records) == MAX_REFUSED_KNOWN + 1
+        assert "further ones are not told" in caplog.records[-1].message
+        door.now += REFUSAL_INTERVAL
+        door.admission.on_arrival(UNKNOWN, NOWHERE, circuit=False)
+    assert str(UNKNOWN) in caplog.records[-1].message
+
+
 def test_an_admission_is_told_to_subscribers(door: Door) -> None:
     assert isinstance(door.admission.on_arrival(KNOWN, NOWHERE, circuit=False), Admit)
     assert door.events == [GateDecided(KNOWN, True, "", str(NOWHERE))]

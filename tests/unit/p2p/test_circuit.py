@@ -71,6 +71,29 @@ async def test_a_peer_is_reached_through_the_relay(nursery):
     assert str(back.remote).endswith(f"/p2p/{relay.peer}/p2p-circuit/p2p/{laptop.peer}")
 
 
+async def test_closing_a_circuit_takes_nothing_back_of_what_was_finished(nursery):
+    """Most of it is on its way when we close: an RST would overtake it at the relay."""
+    _, home, laptop = await trio_of(nursery)
+    arrived: list[bytes] = []
+    read = trio.Event()
+
+    async def serve(stream: Stream) -> None:
+        await stream.send_eof()
+        arrived.append(await read_all(stream))
+        read.set()
+
+    home.host.set_stream_handler(SINK, serve)
+    with trio.fail_after(5):
+        connection = await laptop.circuit_to(home)
+        stream = await connection.open_stream([SINK])
+        await stream.send_all(bytes(3_000_000))
+        await stream.send_eof()
+        assert await read_all(stream) == b""
+        await connection.close()
+        await read.wait()
+    assert [len(data) for data in arrived] == [3_000_000]
+
+
 async def test_the_limit_is_known_at_both_ends(nursery):
     _, home, laptop = await trio_of(nursery, RelayLimits(session_duration=60, session_data_limit=10**6))
     with trio.fail_after(5):

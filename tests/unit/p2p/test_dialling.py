@@ -150,3 +150,9 @@ async def test_cancelling_a_connect_leaves_no_socket() -> None:
         with trio.move_on_after(0.05) as scope:
             await connect(Multiaddr.parse(f"/ip4/127.0.0.1/tcp/{full.getsockname()[1]}"))
         assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("name", ["a..b", "\N{SNOWMAN}", "a" * 70])
+async def test_a_name_that_no_host_can_have_is_a_failure_like_any_other(name: str) -> None:
+    with pytest.raises(Unreachable, match="not a host name"):
+        await race(PEER, [Multiaddr.parse(f"/dns4/{name}/tcp/9")], connect, lambda _: None)

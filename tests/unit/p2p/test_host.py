@@ -8,6 +8,7 @@ from ipaddress import ip_address
 
 import pytest
 import trio
+import trio.testing
 
 from peerupd.model.addresses import Multiaddr
 from peerupd.model.errors import (
@@ -23,13 +24,15 @@ from peerupd.model.errors import (
 from peerupd.model.snapshots import Event, PathKind, PathWish, PeerConnected, PeerDisconnected
 from peerupd.p2p import swarm as swarm_module
 from peerupd.p2p.admission import MAX_CONNECTIONS_PER_PEER
-from peerupd.p2p.connection import Connection
+from peerupd.p2p.connection import Connection, Facts
 from peerupd.p2p.host import Host
 from peerupd.p2p.identify import PROTOCOL_VERSION
 from peerupd.p2p.streams import Stream
+from peerupd.p2p.upgrade import Upgraded
 from peerupd.trust.gate import VOUCH_PROTOCOL, Admit
 from peerupd.trust.identity import Identity
 from peerupd.wire.identify import PROTOCOL
+from peerupd.wire.noise import Session
 from tests.support.hosts import ECHO, LOOPBACK, allow, call, echoed, make_host, running, until
 
 SOON = 5.0  # seconds; how long a test waits for what must come
@@ -105,6 +108,24 @@ async def test_revocation_ends_what_we_called_ourselves_but_for_exempt_peers() -
         assert not kept.closed.is_set()
         with pytest.raises(ProtocolUnsupported):
             await third.new_stream(one.peer_id, [ECHO])
+
+
+async def test_revocation_ends_what_an_exempt_peer_is_being_served() -> None:
+    one, other = friends()
+    one.exempt = lambda _peer: True
+    async with running(one, other):
+        connection = await call(one, other)
+        served = await other.new_stream(one.peer_id, [ECHO])
+        await served.send_all(b"x")
+        assert await served.receive_some() == b"x"
+        ours = await one.new_stream(other.peer_id, [ECHO])
+        one.gate.replace(allow())
+        one.regate()
+        with trio.fail_after(1), pytest.raises(trio.BrokenResourceError):
+            await served.receive_some()
+        await ours.send_all(b"what we opened ourselves goes on")
+        assert await ours.receive_some()
+        assert not connection.closed.is_set()
 
 
 async def test_whom_we_called_though_never_admitted_is_left_alone_by_a_change_of_the_list() -> None:
@@ -341,6 +362,17 @@ async def test_of_too_many_connections_with_one_peer_the_oldest_idle_one_goes() 
         await in_use.aclose()
 
 
+async def test_connections_that_come_all_at_once_are_bounded_too() -> None:
+    host, peer = make_host(gated=False), Identity.generate().peer_id
+    facts = Facts(DEAD, inbound=True, relayed=False, limit=None, source="192.0.2.1", opened_at=0.0)
+    async with running(host):
+        for _ in range(3 * MAX_CONNECTIONS_PER_PEER):
+            link, _far = trio.testing.memory_stream_pair()
+            await host.swarm._adopt(link, Upgraded(peer, Session(bytes(32), bytes(32)), b""), facts)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(host.connections(peer)) == MAX_CONNECTIONS_PER_PEER
+
+
 async def test_when_all_with_one_peer_are_in_use_its_oldest_one_goes() -> None:
     one, other = friends()
     async with running(one, other):
@@ -393,6 +425,15 @@ async def test_a_subscriber_that_fails_fails_alone(caplog: pytest.LogCaptureFixt
         host.publish(PeerDisconnected(host.peer_id))
     assert len(seen) == 1
     assert "a bug" in caplog.text
+
+
+async def test_a_connection_that_is_ending_is_nobodys_path() -> None:
+    one, other = friends()
+    async with running(one, other):
+        connection = await call(one, other)
+        connection._muxer.close()
+        assert not connection.closed.is_set()
+        assert one.connections(other.peer_id) == []
 
 
 async def test_closing_a_peer_and_closing_all() -> None:

@@ -54,6 +54,18 @@ async def ask(handler: object) -> tuple[Book, Connection]:
     return book, pair.first
 
 
+@pytest.mark.parametrize("seen", ["/dns4/example.com/tcp/80", "/p2p-circuit", "/ip4/192.0.2.9/udp/4001/quic-v1"])
+async def test_only_an_ip_address_and_a_tcp_port_can_be_what_a_peer_sees_of_us(seen: str) -> None:
+    """We tell others, and they call there: it must not be just anything."""
+
+    async def liar(stream: Stream) -> None:
+        await stream.send_all(frame(Identify(agent_version="x", observed_addr=Multiaddr.parse(seen)).encode()))
+
+    book, connection = await ask(liar)
+    assert book.get(connection.peer).agent == "x"
+    assert book.observed() == []
+
+
 async def test_what_a_well_behaved_peer_tells_is_kept() -> None:
     answerer, _ = identifier()
     book, connection = await ask(answerer.answer)

@@ -134,6 +134,23 @@ async def test_what_is_no_longer_served_is_refused() -> None:
         assert not await opens(pair)
 
 
+async def test_what_is_withdrawn_while_it_is_agreed_on_is_refused_without_ado(caplog: pytest.LogCaptureFixture) -> None:
+    class Withdrawing:
+        """An admission that says yes, whereupon the handler goes."""
+
+        def serves(self, _connection: object, protocol: str) -> bool:
+            serving.remove(protocol)
+            return True
+
+    serving = Serving(Withdrawing())  # type: ignore[arg-type]
+    serving.set("/x", Stream.send_eof)
+    with caplog.at_level(logging.DEBUG):
+        async with connected(serving.serve) as pair:
+            assert await opened_and_read(pair) is None
+            await trio.testing.wait_all_tasks_blocked()
+    assert [record.levelno for record in caplog.records] == [logging.DEBUG]
+
+
 async def opens(pair: MemoryPair) -> bool:
     try:
         stream = await pair.first.open_stream(["/x"])

@@ -131,6 +131,18 @@ async def test_a_wrong_proof_is_a_no_and_three_end_the_connection(net):
     assert net.relay.server.vouching._failures == {}
 
 
+async def test_wrong_proofs_of_an_authorised_peer_cost_it_nothing(net):
+    with trio.fail_after(5):
+        await net.opened()
+        for _ in range(vouch_server.MAX_TRIES + 1):
+            assert await ask(net.bystander, net, Prove(proof(OTHER_KEY, net.bystander.peer)).encode()) == (
+                No(Reason.NO_SUCH_CODE)
+            )
+        assert not any(each.closed.is_set() for each in net.relay.host.connections(net.bystander.peer))
+        assert net.relay.host.connections(net.bystander.peer)
+    assert net.relay.server.vouching._failures == {}
+
+
 async def test_anothers_proof_is_worth_nothing(net):
     with trio.fail_after(5):
         await net.opened()
@@ -348,3 +360,25 @@ async def test_only_so_many_joiners_are_remembered(net, monkeypatch):
         await net.bystander.vouching.prove(net.at, KEY)
         await net.joiner.vouching.prove(net.at, KEY)
     assert list(net.relay.server.vouching._proved) == [net.joiner.peer]
+
+
+async def test_another_inviter_cannot_take_back_what_a_joiner_has_proved(net):
+    with trio.fail_after(5):
+        await net.opened()
+        await net.joiner.vouching.prove(net.at, KEY)
+        await net.bystander.vouching.withdraw(net.at, net.joiner.peer)
+        await net.inviter.vouching.keep(net.at, net.joiner.peer, "laptop")
+    assert [joiner for _, joiner, _ in net.relay.kept] == [net.joiner.peer]
+
+
+async def test_the_codes_of_a_removed_inviter_are_over(net):
+    with trio.fail_after(5):
+        await net.opened()
+        net.relay.gate.replace(net.relay.gate.allowlist.remove(net.inviter.peer))
+        net.relay.host.regate()
+        with pytest.raises(RelayRefused, match="no open code fits"):
+            await net.joiner.vouching.prove(net.at, KEY)
+        await net.joiner_at_relay().close()
+        with pytest.raises(PeerupError):  # nor is a stranger heard any more
+            await net.joiner.vouching.prove(net.at, KEY)
+        assert net.relay.host.connections(net.joiner.peer) == []

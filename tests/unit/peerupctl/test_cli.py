@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -189,6 +190,25 @@ def test_lost_pings_are_counted_and_the_status_is_1(daemon, capsys):
     assert "100% loss" in out
     assert cli.main(["ping", "home", "-c", "1", "--json"]) == 1
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["lost"] == 1
+
+
+@pytest.mark.parametrize(("code", "status", "summed_up"), [("unreachable", 0, True), ("daemon-not-running", 5, False)])
+def test_a_peer_that_has_answered_may_be_away_for_a_while_but_the_daemon_may_not(
+    daemon, capsys, code, status, summed_up
+):
+    def answer(connection: socket.socket, said: tuple[int, bytes, str]) -> None:
+        status, body, _ = said
+        connection.sendall(b"HTTP/1.1 %d x\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
+
+    def once(connection: socket.socket) -> None:
+        daemon.answers["POST /v1/ping"] = error(503, code, "nobody there")
+        answer(connection, data(PONG))
+
+    daemon.answers["POST /v1/ping"] = once
+    assert cli.main(["ping", "home", "-c", "2", "--interval", "1ms"]) == status
+    out = capsys.readouterr().out
+    assert ("seq=2 error=nobody there" in out) is summed_up
+    assert ("50% loss" in out) is summed_up
 
 
 def test_a_valid_allowlist_passes_and_a_broken_one_is_status_2(daemon, capsys):

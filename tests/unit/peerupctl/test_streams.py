@@ -84,11 +84,14 @@ def test_headless_stdout_holds_only_the_code(daemon, capsys):
     assert "why" in said.err
 
 
-def test_headless_json_holds_the_code_and_then_the_outcome(daemon, capsys):
-    daemon.answers["POST /v1/invite"] = data(OPENED)
+@pytest.mark.parametrize("flag", ["--headless", "--json"])
+def test_headless_json_holds_the_code_and_then_the_outcome(daemon, capsys, flag):
+    daemon.answers["POST /v1/invite"] = data(OPENED | {"notes": ["the relay is old"]})
     daemon.answers["GET /v1/invite/i1"] = data({"id": "i1", "outcome": "joined", "peer_id": PEER})
-    assert cli.main(["invite", "--headless"]) == 0
-    opened, _, outcome = capsys.readouterr().out.partition("}\n")
+    assert cli.main(["invite", flag]) == 0
+    said = capsys.readouterr()
+    assert "note: the relay is old" in said.err
+    opened, _, outcome = said.out.partition("}\n")
     assert json.loads(opened + "}")["code"] == "AAAA-BBBB"
     assert json.loads(outcome)["outcome"] == "joined"
 
@@ -364,6 +367,16 @@ def test_init_asks_once_when_the_relay_says_who_it_is(once, monkeypatch, capsys)
     monkeypatch.setattr("sys.stdin", io.StringIO(f"/ip4/203.0.113.1/tcp/7777/p2p/{PEER}\n"))
     assert cli.main(["init"]) == 0
     assert json.loads(asked.read_text())["relay_peer_id"] == ""
+
+
+@pytest.mark.parametrize("words", [["init", "--non-interactive"], ["relay", "setup", "--non-interactive"]])
+def test_files_are_made_without_asking_a_daemon_that_runs(daemon, monkeypatch, capsys, words):
+    answer = json.dumps({"data": {**MADE, "multiaddrs": []}})
+    command = [sys.executable, "-c", f"import sys; sys.stdin.readline(); print({answer!r})"]
+    monkeypatch.setattr("peerupctl.client.Once.command", lambda self, verb: command)
+    assert cli.main(words) == 0
+    assert PEER in capsys.readouterr().out
+    assert daemon.asked == []
 
 
 def test_init_refuses_a_host_name_before_it_writes(once, monkeypatch, capsys):
