@@ -87,6 +87,7 @@ class Node:
         self.stop = trio.Event()
         self.configuration = Configuration(opened.file, opened.parsed, self.disk, opened.config_trouble)
         self.names = Names(settings.names)
+        self._relays_in_use = settings.relays
         self.host = Host(
             identity=opened.identity,
             gate=opened.gate,
@@ -165,8 +166,18 @@ class Node:
 
     def _apply(self, settings: NodeSettings) -> None:
         self.names.replace(settings.names)
+        gone = {relay.peer for relay in self._relays_in_use} - {relay.peer for relay in settings.relays}
+        self._relays_in_use = settings.relays
         self.relays.set(settings.relays)
+        for relay in gone:
+            self._leave(relay)
         self.probe.set(enabled=settings.ping_enabled, protocol=settings.ping_id)
+
+    def _leave(self, relay: PeerId) -> None:
+        """It is no relay of ours any more: it brings no more circuits, and our slot there ends."""
+        self.circuits.forget(relay)
+        for connection in self.host.connections(relay):
+            connection.abort("it is no relay of ours any more")
 
     def _allowlist_changed(self) -> None:
         self.host.regate()
@@ -210,6 +221,7 @@ class Node:
                     lasting.start_soon(insist, self.stop)
                     await lasting.start(lambda task_status: self.run_network(listen=True, task_status=task_status))
                     await self._run_doors(lasting, door, notifier, say)
+                    await self.host.close()
                     lasting.cancel_scope.cancel()
             finally:
                 door.remove()

@@ -185,6 +185,7 @@ class Once:
                 await work()
             except PeerupError as why:
                 trouble = why
+            await node.host.close()
             nursery.cancel_scope.cancel()
         if trouble is not None:
             raise trouble

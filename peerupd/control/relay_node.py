@@ -100,6 +100,7 @@ class RelayNode:
                 await self._keep_copies()
                 await self.stop.wait()
                 notifier.stopping()
+                await self.host.close()
                 nursery.cancel_scope.cancel()
         say("Relay stopped.")
         log.info("stopped", extra=said("relay.stopped"))

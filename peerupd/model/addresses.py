@@ -169,6 +169,13 @@ def is_protocol(name: str) -> bool:
     return name in _CODES or name == "ipfs"
 
 
+def counted_as(ip: IpAddress) -> str:
+    """The place that an address counts for where places are bounded: itself, or the /64 that its holder has whole."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ip)
+    return str(ip.ipv4_mapped or ipaddress.IPv6Network((ip, 64), strict=False))
+
+
 def tcp_multiaddr(host: str, port: int) -> Multiaddr:
     """`/ip4|ip6/<host>/tcp/<port>`; a scope (`%eth0`) and an IPv4-mapped form are taken off."""
     ip = ipaddress.ip_address(host.partition("%")[0])

@@ -7,6 +7,7 @@ failure names every address and why it did not do.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,6 +19,8 @@ from peerupd.model.addresses import Multiaddr
 from peerupd.model.errors import GateRefused, PeerupError, TimedOut, Unreachable, WrongPeer
 from peerupd.model.names import PeerId
 from peerupd.p2p.tcp import TcpStream
+
+log = logging.getLogger(__name__)
 
 STAGGER: Final = 0.25  # seconds between two starts; a failure starts the next one at once
 DIAL_LIMIT: Final = 10.0  # seconds for one address, handshake included
@@ -43,6 +46,11 @@ async def race(peer: PeerId, addresses: Sequence[Multiaddr], attempt: Attempt[T]
             made = await _limited(attempt, address)
         except (PeerupError, trio.BrokenResourceError, trio.ClosedResourceError, OSError) as why:
             failures.append((address, why))
+            over.set()
+            return
+        except Exception as bug:  # what a peer says must not end us, whatever it finds
+            log.exception("a bug ended a dial to %s", address)
+            failures.append((address, bug))
             over.set()
             return
         won.append(made)

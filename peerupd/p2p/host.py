@@ -148,10 +148,12 @@ class Host:
         await self.swarm.close_peer(peer)
 
     async def close(self) -> None:
-        """Say goodbye to everybody; a second at most."""
-        async with trio.open_nursery() as nursery:
-            for connection in self.connections():
-                nursery.start_soon(connection.close)
+        """Say goodbye to everybody, a second at most for each: over circuits first, while what carries them stands."""
+        for relayed in (True, False):
+            async with trio.open_nursery() as nursery:
+                for connection in self.connections():
+                    if connection.relayed is relayed:
+                        nursery.start_soon(connection.close)
 
     def regate(self) -> None:
         """The allowlist has changed: end the connections of those who are no longer admitted, at once.

@@ -244,6 +244,11 @@ class Paths:
             race.troubles.append(Unreachable(f"through relay {relay[0].peer.short}: {why.message}", hint=why.hint))
             failed.set()
             return
+        except Exception:  # what a relay or a peer says must not end us, whatever it finds
+            log.exception("a bug ended a dial through relay %s", relay[0].peer)
+            race.troubles.append(Unreachable(f"through relay {relay[0].peer.short}: internal error"))
+            failed.set()
+            return
         with trio.move_on_after(GRACE):
             await direct.wait()
         race.winner = race.winner or found

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from peerupd.model.addresses import IpAddress
+from peerupd.model.addresses import IpAddress, counted_as
 from peerupd.model.errors import LimitReached
 from peerupd.model.names import PeerId
 from peerupd.p2p.connection import Limit
@@ -68,7 +68,8 @@ class Held:
 
     until: float
     """Seconds since the epoch."""
-    ip: IpAddress | None
+    place: str | None
+    """Where it came from, as bounds count it."""
 
 
 class Reservations:
@@ -81,12 +82,13 @@ class Reservations:
     def grant(self, peer: PeerId, ip: IpAddress | None, now: float) -> Held:
         """A reservation from now on, new or renewed; raises `LimitReached`."""
         self.expire(now)
-        others = [held.ip for holder, held in self._held.items() if holder != peer]
+        others = [held.place for holder, held in self._held.items() if holder != peer]
+        place = counted_as(ip) if ip is not None else None
         if len(others) >= self._limits.max_reservations:
             raise LimitReached(f"all {self._limits.max_reservations} reservations are taken")
-        if ip is not None and others.count(ip) >= self._limits.max_reservations_per_ip:
-            raise LimitReached(f"{ip} holds {self._limits.max_reservations_per_ip} reservations already")
-        held = self._held[peer] = Held(now + self._limits.reservation_ttl, ip)
+        if place is not None and others.count(place) >= self._limits.max_reservations_per_ip:
+            raise LimitReached(f"{place} holds {self._limits.max_reservations_per_ip} reservations already")
+        held = self._held[peer] = Held(now + self._limits.reservation_ttl, place)
         return held
 
     def holds(self, peer: PeerId, now: float) -> bool:

@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from peerupd.model.addresses import Multiaddr
+from peerupd.model.addresses import Multiaddr, counted_as
 from peerupd.model.errors import EnvironmentalError, GateRefused, LimitReached, PeerupError, TimedOut, Unreachable
 from peerupd.model.names import PeerId
 from peerupd.p2p.admission import (
@@ -180,7 +180,8 @@ class Swarm:
     def _facts(
         self, remote: Multiaddr, *, inbound: bool, circuit: bool = False, limit: Limit | None = None, source: str = ""
     ) -> Facts:
-        return Facts(remote, inbound, circuit, limit, source or remote.host or str(remote), self._clock())
+        where = source or (counted_as(remote.ip) if remote.ip else str(remote))
+        return Facts(remote, inbound, circuit, limit, where, self._clock())
 
     async def _adopt(self, stream: trio.abc.HalfCloseableStream, upgraded: Upgraded, facts: Facts) -> Connection:
         """Give a connection its place and its task."""

@@ -421,6 +421,16 @@ async def test_pairing_writes_both_sides_and_the_relay_and_a_service_is_reached(
         assert (await home.status(Nothing())).relay_addresses
 
 
+async def test_a_relay_that_is_removed_loses_us_at_once(tmp_path: Path) -> None:
+    async with paired(tmp_path) as here:
+        relay, home = here.home.node.configuration.settings.relays[0], here.home.node.host
+        assert home.connections(relay.peer)
+        await here.home.ask.relay_remove(RelayRemove(str(relay), force=True))
+        await until("the farewell", lambda: not home.connections(relay.peer))
+        with pytest.raises(errors.EnvironmentalError):  # the circuit breaks, or there is none any more
+            await here.laptop.ask.ping(Ping("home", count=1, path=PathWish.RELAY))
+
+
 async def say_through(listen: str, words: bytes) -> bytes:
     host, _, port = listen.partition(":")
     with trio.fail_after(10):

@@ -9,6 +9,7 @@ from peerupd.model.addresses import (
     Endpoint,
     Multiaddr,
     RelayAddress,
+    counted_as,
     is_protocol,
     relay_input,
     tcp_multiaddr,
@@ -275,3 +276,15 @@ def test_any_text_is_an_endpoint_or_an_invalid_address(text):
         except InvalidAddress:
             continue
         assert Endpoint.parse(str(endpoint)) == endpoint
+
+
+@pytest.mark.parametrize(
+    ("ip", "place"),
+    [
+        ("203.0.113.5", "203.0.113.5"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("::ffff:203.0.113.5", "203.0.113.5"),
+    ],
+)
+def test_whoever_has_a_whole_64_has_one_place(ip, place):
+    assert counted_as(ipaddress.ip_address(ip)) == place

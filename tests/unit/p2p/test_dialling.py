@@ -115,9 +115,12 @@ async def test_an_error_without_words_is_told_by_its_kind(autojump_clock: trio.t
         await Runners(p1=(0, trio.BrokenResourceError())).run()
 
 
-async def test_a_bug_is_not_a_failure_to_reach(autojump_clock: trio.testing.MockClock) -> None:
-    with pytest.RaisesGroup(ZeroDivisionError):
+async def test_a_bug_ends_one_dial_and_is_logged(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Unreachable, match="ZeroDivisionError"):
         await Runners(p1=(0, ZeroDivisionError())).run()
+    assert "a bug ended a dial to" in caplog.text
 
 
 async def test_few_are_dialled_and_none_twice(autojump_clock: trio.testing.MockClock) -> None:

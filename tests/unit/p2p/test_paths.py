@@ -437,3 +437,15 @@ async def test_kicks_in_a_row_are_one(autojump_clock):
 def test_a_circuit_is_worn_at_four_fifths_of_its_limit(limit, sent, age, expected):
     assert worn(SimpleNamespace(limit=limit, sent=sent, received=0, opened_at=50), 50 + age) is expected
     assert worn(SimpleNamespace(limit=limit, sent=0, received=sent, opened_at=50), 50 + age) is expected
+
+
+async def test_a_bug_on_the_way_through_a_relay_ends_that_way_only(net, caplog):
+    async def bugged(relay, peer):
+        await trio.lowlevel.checkpoint()
+        raise ZeroDivisionError
+
+    await net.start()
+    net.laptop.paths._circuits = SimpleNamespace(dial=bugged)
+    with trio.fail_after(5), pytest.raises(Unreachable, match="internal error"):
+        await net.laptop.paths.reach(net.home.peer)
+    assert "a bug ended a dial through relay" in caplog.text
