@@ -12,7 +12,7 @@ from typing import Any
 from peerupctl.call import Call, Verb
 from peerupctl.render import short
 from peerupd.model.duration import parse_duration
-from peerupd.model.errors import RequestError
+from peerupd.model.errors import DaemonNotRunning, EnvironmentalError, RequestError
 
 
 def ping(call: Call) -> int:
@@ -56,11 +56,23 @@ def _pings(call: Call, count: int) -> Iterator[dict[str, Any]]:
         yield from report["results"]
         return
     for number in count_up(1):
-        report = call.ask("ping", **request, count=1)
-        yield {**report["results"][0], "seq": number}
+        yield _one_ping(call, request, number)
         if number == count:
             return
         sleep(o.interval / 1000)
+
+
+def _one_ping(call: Call, request: dict[str, Any], number: int) -> dict[str, Any]:
+    """A peer that has answered may be away for a while; raises when the first ping cannot even be tried."""
+    try:
+        report = call.ask("ping", **request, count=1)
+    except DaemonNotRunning:
+        raise
+    except EnvironmentalError as why:
+        if number == 1:
+            raise
+        return {"seq": number, "peer_id": call.options.peer, "rtt_ms": 0.0, "path": "", "error": why.message}
+    return {**report["results"][0], "seq": number}
 
 
 def _say_target(call: Call, result: dict[str, Any]) -> None:

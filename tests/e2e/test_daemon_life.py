@@ -108,7 +108,7 @@ def test_healthz_is_for_this_machine_and_only_when_wanted(tmp_path: Path):
 @pytest.mark.parametrize("how", ["terminate", "interrupt", "command", "terminate with callers"])
 def test_the_end_is_calm_and_leaves_nothing(machine: Machine, how):
     machine.start()
-    before = files(machine)
+    before = {name for name in files(machine) if not name.endswith(".tmp")}  # one may be under way
     callers = [caller(machine) for _ in range(3 if "callers" in how else 0)]
     began = time.monotonic()
     if how == "command":

@@ -130,6 +130,19 @@ def test_ping_goes_on_until_it_is_interrupted_and_then_sums_up(pair: Pair):
     assert ping.returncode == 0
 
 
+def test_ping_goes_on_while_the_peer_is_away(pair: Pair):
+    ping = pair.cluster.begin(pair.laptop, "ping", "home", "--interval", "50ms")
+    lines = iter(ping.stdout.readline, "")
+    assert any("rtt=" in line for line in lines)
+    pair.home.stop()
+    assert any(" error=" in line for line in lines)
+    pair.home.start()
+    assert any("rtt=" in line for line in lines)
+    assert end(ping) == 0
+    pair.await_reservation(pair.home)
+    wait_for("a direct path", lambda: pair.laptop.ctl("ping", "home", "-c", "1") and pair.path() == "DIRECT")
+
+
 # -- services ------------------------------------------------------------------------------------------------------
 
 

@@ -143,9 +143,8 @@ def test_an_invite_on_a_terminal_shows_code_picture_and_command(town: Town, home
     invite.communicate(timeout=20)
 
 
-@pytest.mark.parametrize("flag", ["--headless", "--json"])
-def test_an_invite_for_a_program_is_json_the_code_first_and_then_the_outcome(town: Town, home: Machine, flag):
-    said = home.ctl("invite", flag, "--ttl", "1s", check=False)
+def test_an_invite_for_a_program_is_json_the_code_first_and_then_the_outcome(home: Machine):
+    said = home.ctl("invite", "--json", "--ttl", "1s", check=False)
     opened, _, outcome = said.stdout.partition("}\n")
     assert json.loads(opened + "}").keys() == {"code", "expires_at", "id", "relay"}
     assert json.loads(outcome)["outcome"] == "expired"
@@ -175,12 +174,10 @@ def test_an_interrupted_invite_is_over(town: Town, running):
     ("typed", "found"),
     [
         (f"203.0.113.5\n{RELAY_ID}\n", "/ip4/203.0.113.5/tcp/7777"),
-        (f"203.0.113.5:99\n{RELAY_ID}\n", "/ip4/203.0.113.5/tcp/99"),
         (f"[2001:db8::5]:99\n{RELAY_ID}\n", "/ip6/2001:db8::5/tcp/99"),
         (f"/dns4/relay.example/tcp/443/p2p/{RELAY_ID}\n", "/dns4/relay.example/tcp/443"),
-        ("\n", None),
     ],
-    ids=["ip", "ip and port", "v6 and port", "dns4", "none"],
+    ids=["ip", "v6 and port", "dns4"],
 )
 def test_the_wizard_asks_for_a_relay_and_shows_who_this_is(town: Town, typed, found):
     machine = town.laptop(f"wizard-{len(town.cluster.machines)}")
@@ -189,13 +186,14 @@ def test_the_wizard_asks_for_a_relay_and_shows_who_this_is(town: Town, typed, fo
     assert f"Peer ID:         {own}\n" in said
     assert sum("█" in line for line in said.splitlines()) > 10
     relays = [address for relay in machine.ask("relay", "list") for address in relay["addresses"]]
-    assert relays == ([f"{found}/p2p/{RELAY_ID}"] if found else [])
+    assert relays == [f"{found}/p2p/{RELAY_ID}"]
     mode = {path.name: path.stat().st_mode & 0o777 for path in machine.config.parent.iterdir()}
     assert mode == {"config.yaml": 0o600, "identity.key": 0o600, "authorized_keys": 0o600}
 
 
 def test_status_without_a_daemon_tells_what_the_files_say(town: Town):
-    machine = town.home("resting", running=False)
+    machine = town.cluster.machine("resting")
+    machine.ctl("init", "--non-interactive", "--relay", town.relay.multiaddr)
     machine.ctl("service", "add", "ssh", "localhost:22")
     machine.ctl("auth", "add", RELAY_ID, "--comment", "a friend")
     said = machine.ctl("status").stdout
