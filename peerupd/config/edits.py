@@ -114,8 +114,7 @@ def _wished(root: Table, change: Change) -> Plain:
             parent.pop(key, None)
         case Append():
             items = _listed(parent.get(key))
-            if _place(items, change.value) is None:
-                parent[key] = [*items, _as_plain(change.value)]
+            parent[key] = items if _place(items, change.value) is not None else [*items, _as_plain(change.value)]
         case _:
             items = _listed(parent.get(key))
             if (at := _place(items, change.value)) is not None:

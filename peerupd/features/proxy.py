@@ -49,7 +49,7 @@ MAX_CONNECTIONS: Final = 4096  # open at once, per proxy; further ones wait in t
 MAX_PROXIES: Final = 256
 ACCEPT_PAUSE: Final = 0.2  # seconds, when accept(2) finds no room
 
-_LASTING: Final = (ProtocolUnsupported, WrongPeer)  # another attempt would end the same way
+_LASTING: Final = (ProtocolUnsupported, StreamReset, WrongPeer)  # an answer: another attempt would get it again
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,7 +184,7 @@ async def test_after_four_attempts_the_connection_is_reset(laptop, caplog):
     assert [record.peerup["event"] for record in caplog.records] == ["proxy.stream_failed"]
 
 
-@pytest.mark.parametrize("why", [ProtocolUnsupported("no such service"), GateRefused("no")])
+@pytest.mark.parametrize("why", [ProtocolUnsupported("no such service"), GateRefused("no"), StreamReset("shut out")])
 async def test_what_will_not_pass_is_not_tried_again(laptop, why):
     laptop.failures = [why]
     near = await laptop.connection(await laptop.proxy())
