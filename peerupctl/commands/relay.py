@@ -67,11 +67,8 @@ def _set_up(data: dict[str, Any], *, with_qr: bool) -> Iterator[str]:
         yield f"Kept before:     {data['snapshot']}"
     yield f"Peer ID:         {data['peer_id']}"
     yield ""
-    yield "Multiaddrs:"
-    yield from (f"  {address}" for address in data["multiaddrs"])
-    if not data["multiaddrs"]:
-        yield "  no public address found on this machine; name it: peerupctl relay setup --address IP"
-    elif with_qr:
+    yield from _addresses(data, "name it: peerupctl relay setup --address IP")
+    if data["multiaddrs"] and with_qr:
         yield ""
         yield from data.get("qr", [])
     yield ""
@@ -95,9 +92,15 @@ def _info(data: dict[str, Any]) -> Iterator[str]:
     yield f"Connection gating: {'enabled' if data['gating'] else 'DISABLED'}"
     yield f"Authorized peers: {data['authorized_peers']}"
     yield ""
+    yield from _addresses(data, "give to nodes: /ip4/<its public IP>/tcp/7777/p2p/<peer ID>")
+    yield from ("", *data.get("qr", []))
+
+
+def _addresses(data: dict[str, Any], hint: str) -> Iterator[str]:
     yield "Multiaddrs:"
     yield from (f"  {address}" for address in data["multiaddrs"])
-    yield from ("", *data.get("qr", []))
+    if not data["multiaddrs"]:
+        yield f"  no public address found on this machine; {hint}"
 
 
 def authorize(call: Call) -> int:
