@@ -103,7 +103,10 @@ def test_a_service_that_is_cut_off_ends_the_pipe_with_status_4(pipe: Pipe):
     process = pipe.open("cutter")
     process.stdin.write(b"say something\n")
     process.stdin.flush()
-    assert process.stdout.read() == b"half of an ans"
+    assert process.stdout.read(14) == b"half of an ans"
+    process.stdin.write(b"!")
+    process.stdin.flush()
+    assert process.stdout.read() == b""
     assert process.wait(10) == 4
     assert b"reset" in process.stderr.read()
 

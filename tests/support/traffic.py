@@ -79,10 +79,10 @@ def serve_sink(connection: socket.socket) -> None:
 
 
 def serve_cutter(connection: socket.socket) -> None:
-    """One line, half of an answer, and the wire is cut."""
+    """One line, half of an answer, and upon the next word the wire is cut."""
     _line(connection)
     connection.sendall(b"half of an ans")
-    time.sleep(0.2)  # the half is to arrive
+    connection.recv(1)  # a byte more, or the end of what is asked: now
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
