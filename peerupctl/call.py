@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from peerupctl import client
 from peerupctl.client import Json
+from peerupctl.render import short
 from peerupd.model.errors import DaemonNotRunning, RequestError
 
 if TYPE_CHECKING:
@@ -100,6 +101,12 @@ class Call:
         """A line on stderr."""
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
+
+    def relay_line(self, relay: dict[str, Any]) -> str:
+        """A relay and how its reservation stands."""
+        kind = {"reserved": "good", "lost": "bad"}.get(relay["state"], "faint")
+        why = f" ({relay['why']})" if relay.get("why") else ""
+        return f"{short(relay['peer_id'])}  {self.colour(kind, relay['state'])}{why}"
 
     def colour(self, kind: str, text: str) -> str:
         """`text` in colour, on a terminal that wants it."""

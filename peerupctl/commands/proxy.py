@@ -25,8 +25,7 @@ LAST_WORD_SECONDS = 0.5  # for the sender to notice what the receiver has notice
 def proxy(call: Call) -> int:
     """In the foreground: it ends with this program."""
     o = call.options
-    listen = o.port if ":" in o.port else f"127.0.0.1:{_port(o.port)}"
-    request = {"peer": o.peer, "service": o.service, "listen": listen, "path": o.path}
+    request = {"peer": o.peer, "service": o.service, "listen": _listen(o.port), "path": o.path}
     lines = _proxy_daemon(call.daemon, request) if call.daemon else Once(o.config).lines("proxy", request)
     try:
         for line in lines:
@@ -152,8 +151,7 @@ def _close_output() -> None:
 
 def connect(call: Call) -> int:
     """Until the daemon ends, unless --persist."""
-    o = call.options
-    return _connect(call, o.listen if ":" in o.listen else f"127.0.0.1:{_port(o.listen)}", o.persist)
+    return _connect(call, _listen(call.options.listen), call.options.persist)
 
 
 def daemon_connect(call: Call) -> int:
@@ -197,10 +195,13 @@ def _listed(data: list[dict[str, Any]]) -> list[str]:
     )
 
 
-def _port(text: str) -> int:
+def _listen(text: str) -> str:
+    """`HOST:PORT` as it is; a bare port is one of 127.0.0.1."""
+    if ":" in text:
+        return text
     if not text.isdigit() or int(text) > 65535:
         raise RequestError(f"a local port is a number from 0 to 65535, got {text!r}")
-    return int(text)
+    return f"127.0.0.1:{int(text)}"
 
 
 def _target(parser: ArgumentParser) -> None:

@@ -40,9 +40,7 @@ def _listed(call: Call, relays: list[dict[str, Any]]) -> Iterator[str]:
     if not relays:
         yield "No relays configured."
     for relay in relays:
-        kind = {"reserved": "good", "lost": "bad"}.get(relay["state"], "faint")
-        why = f" ({relay['why']})" if relay.get("why") else ""
-        yield f"{short(relay['peer_id'])}  {call.colour(kind, relay['state'])}{why}"
+        yield call.relay_line(relay)
         yield from (f"  {address}" for address in relay["addresses"])
 
 

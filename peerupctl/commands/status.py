@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from peerupctl.call import Call, Verb
-from peerupctl.render import lasting, short, table
+from peerupctl.render import lasting, table
 
 
 def status(call: Call) -> int:
@@ -35,9 +35,7 @@ def _relays(call: Call, relays: list[dict[str, Any]]) -> Iterator[str]:
     if not relays:
         yield call.colour("warn", "no relay: not paired yet (peerupctl init | join)")
     for relay in relays:
-        kind = {"reserved": "good", "lost": "bad"}.get(relay["state"], "faint")
-        why = f" ({relay['why']})" if relay.get("why") else ""
-        yield f"relay {short(relay['peer_id'])}  {call.colour(kind, relay['state'])}{why}"
+        yield f"relay {call.relay_line(relay)}"
 
 
 def _listed(title: str, lines: list[str]) -> Iterator[str]:
