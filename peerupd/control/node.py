@@ -43,7 +43,7 @@ from peerupd.linux import links
 from peerupd.model import version
 from peerupd.model.logs import said
 from peerupd.model.names import PeerId
-from peerupd.model.snapshots import Event, ProblemsChanged, ReservationChanged
+from peerupd.model.snapshots import ProblemsChanged, ReservationChanged
 from peerupd.p2p.circuit import Circuits
 from peerupd.p2p.host import Host
 from peerupd.p2p.identify import PROTOCOL_VERSION
@@ -97,7 +97,11 @@ class Node:
         )
         self.circuits = Circuits(self.host, clock=clock)
         self.relays = Relays(
-            self.circuits.reserve, self.host.publish, interval=settings.reservation_interval, clock=clock
+            self.circuits.reserve,
+            self.host.publish,
+            announce=self.host.set_circuit_addresses,
+            interval=settings.reservation_interval,
+            clock=clock,
         )
         self.paths = Paths(self.host, self.circuits, self.relays.best_first, clock=clock)
         self.registry = Registry(self.host, now=clock, worker=self.disk.worker)
@@ -143,7 +147,7 @@ class Node:
             self._parts(Offers(self.configuration, self.registry, self.names, self.host.publish))
         )
         self.host.exempt = self._is_relay
-        self.host.subscribe(self._hear)
+        self.host.subscribe(self.bus.publish)
         self.configuration.tell(self._apply)
 
     def _parts(self, offers: Offers) -> Parts:
@@ -183,13 +187,6 @@ class Node:
         self.host.regate()
         self.expiries.changed()
         self.bus.publish(ProblemsChanged())
-
-    def _hear(self, event: Event) -> None:
-        if isinstance(event, ReservationChanged):
-            held = event.status.state == "reserved"
-            ours = [address for address in self.relays.circuit_addresses() if str(event.relay) in str(address)]
-            self.host.set_circuit_addresses(str(event.relay), ours if held else [])
-        self.bus.publish(event)
 
     def _is_relay(self, peer: PeerId) -> bool:
         return any(relay.peer == peer for relay in self.configuration.settings.relays)
