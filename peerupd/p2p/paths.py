@@ -30,6 +30,7 @@ from peerupd.model.errors import EnvironmentalError, PeerupError, RefusedError, 
 from peerupd.model.logs import said
 from peerupd.model.names import PeerId
 from peerupd.model.snapshots import PathChanged, PathKind, PathWish
+from peerupd.p2p.bulkhead import contained
 from peerupd.p2p.connection import Connection
 from peerupd.p2p.host import Host
 
@@ -135,8 +136,7 @@ class Paths:
                 task_status.started()
                 while True:
                     await trio.sleep(TIDY_INTERVAL)
-                    for connection in self._idle_circuits():
-                        self._nursery.start_soon(connection.close)
+                    await contained("the search for idle circuits", self._tidy)
         finally:
             self._nursery = None
 
@@ -178,7 +178,7 @@ class Paths:
         race = self._races.get((peer, wish))
         if race is None:
             race = self._races[peer, wish] = Race(peer, wish)
-            self._nursery.start_soon(self._run_race, race)
+            self._nursery.start_soon(contained, f"a race for {peer}", self._run_race, race)
         return race
 
     async def _wait_for(self, race: Race) -> Connection:
@@ -298,7 +298,7 @@ class Paths:
             self._end_upgrade(peer)
         elif peer not in self._upgrades and self._nursery is not None:
             upgrade = self._upgrades[peer] = Upgrade(standing[0])
-            self._nursery.start_soon(self._upgrade, upgrade)
+            self._nursery.start_soon(contained, f"the dials to {peer}", self._upgrade, upgrade)
 
     def _end_upgrade(self, peer: PeerId) -> None:
         if (upgrade := self._upgrades.pop(peer, None)) is not None:
@@ -316,13 +316,18 @@ class Paths:
                     log.debug("no direct connection to %s yet: %s, retrying", upgrade.peer.short, why)
                 await upgrade.rest()
 
+    async def _tidy(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for connection in self._idle_circuits():
+                nursery.start_soon(connection.close)
+
     def _idle_circuits(self) -> list[Connection]:
         """Circuits that nobody needs any more, because a direct connection has stood for a while."""
         now = self._clock()
         found: list[Connection] = []
         for peer, state in self._states.items():
-            connections = self._host.connections(peer)
-            if isinstance(state, Direct) and now - connections[0].opened_at > IDLE_CIRCUIT:
+            connections = self._host.connections(peer)  # none, where the last one is ending just now
+            if isinstance(state, Direct) and connections and now - connections[0].opened_at > IDLE_CIRCUIT:
                 found += [c for c in connections if c.relayed and not c.streams]
         return found
 

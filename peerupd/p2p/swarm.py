@@ -24,6 +24,7 @@ from peerupd.p2p.admission import (
     HalfOpen,
 )
 from peerupd.p2p.budget import Pool
+from peerupd.p2p.bulkhead import contained
 from peerupd.p2p.connection import Connection, Facts, Limit
 from peerupd.p2p.dialling import connect, race
 from peerupd.p2p.listener import Listener
@@ -195,7 +196,7 @@ class Swarm:
         connection = Connection(upgraded, link, facts, admission=admission, serve=self._serve, pool=self._pool)
         connection.on_closed = self._forget
         self._connections.setdefault(upgraded.peer, []).append(connection)
-        self._home.start_soon(connection.run)
+        self._home.start_soon(contained, f"the connection with {upgraded.peer}", connection.run)
         for told in self.on_connected:
             told(connection)
         return connection

@@ -394,6 +394,19 @@ async def test_an_idle_circuit_beside_a_direct_connection_is_closed(net, monkeyp
     assert isinstance(net.laptop.paths.state(net.home.peer), Direct)
 
 
+async def test_tidying_survives_a_connection_that_is_just_ending(net, monkeypatch, caplog):
+    monkeypatch.setattr(paths, "IDLE_CIRCUIT", 0.0)
+    await net.start(direct=True)
+    with trio.fail_after(5):
+        connection = await net.laptop.paths.reach(net.home.peer, PathWish.DIRECT)
+        for one in net.laptop.host.connections(net.home.peer):
+            one.abort("a test ends it")
+        assert isinstance(net.laptop.paths.state(net.home.peer), Direct)
+        await net.laptop.paths._tidy()
+        await connection.closed.wait()
+    assert "a bug ended" not in caplog.text
+
+
 async def test_dials_come_at_growing_intervals(autojump_clock):
     identified = trio.Event()
     identified.set()

@@ -202,6 +202,7 @@ async def test_a_relay_that_says_no_is_asked_less_often(relay, events, nursery, 
     await nursery.start(keeper.run)
     await trio.sleep(120)
     assert len(relay.asked) < 20
+    await events.until("lost")
     status = keeper.status()
     assert (status.state, status.why) == ("lost", "relay 12D3KooW... said no")
     assert status.retry_in_seconds is not None
