@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 Ts = TypeVarTuple("Ts")
 
 
-async def contained(what: str, run: Callable[[Unpack[Ts]], Awaitable[object]], *args: Unpack[Ts]) -> None:
+async def contained(what: str, run: Callable[[Unpack[Ts]], Awaitable[object]], *args: *Ts) -> None:
     """Run it to its end; an exception is logged as a bug in `what` and goes no further. Cancellation passes."""
     try:
         await run(*args)
