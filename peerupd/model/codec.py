@@ -56,6 +56,10 @@ def _as(kind: Any, value: Any, where: str) -> Any:  # noqa: ANN401
         if not isinstance(value, list):
             raise RequestError(f"{where}: wanted a list")
         return tuple(_as(typing.get_args(kind)[0], inner, where) for inner in value)
+    if origin is Mapping:
+        if not isinstance(value, dict):
+            raise RequestError(f"{where}: wanted a JSON object")
+        return {key: _as(typing.get_args(kind)[1], inner, where) for key, inner in value.items()}
     if kind is PeerId:
         return PeerId.parse(str(_scalar(str, value, where)))
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):

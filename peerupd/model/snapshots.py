@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from peerupd.model.counters import Count
 from peerupd.model.names import PeerId
 
 
@@ -206,6 +207,8 @@ class NodeStatus:
     """What a person should mend, shown as DEGRADED; or know: an authorization that ends soon. Empty: all is well."""
     config: str = ""
     """The path of the configuration in force."""
+    counters: tuple[Count, ...] = ()
+    """What was counted since the start, and what stands and is held now: see [counters.md](counters.md)."""
 
 
 @dataclass(frozen=True, slots=True)

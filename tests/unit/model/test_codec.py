@@ -1,5 +1,6 @@
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +21,7 @@ class Sample:
     wish: s.PathWish = s.PathWish.ANY
     relays: tuple[s.RelayStatus, ...] = ()
     inner: s.Resolve | None = None
+    named: Mapping[str, int] = field(default_factory=dict)
 
 
 @pytest.mark.parametrize("kind", SNAPSHOT_KINDS)
@@ -58,6 +60,8 @@ def test_a_whole_number_is_a_number():
         ({"number": "1"}, "number: wanted a whole number"),
         ({"number": True}, "number: wanted a whole number"),
         ({"number": 1.5}, "number: wanted a whole number"),
+        ({"number": 1, "named": []}, "named: wanted a JSON object"),
+        ({"number": 1, "named": {"a": "b"}}, "named: wanted a whole number"),
         ({"number": 1, "ratio": "x"}, "ratio: wanted a number"),
         ({"number": 1, "ratio": float("nan")}, "ratio: wanted a number"),
         ({"number": 1, "ratio": float("inf")}, "ratio: wanted a number"),
