@@ -4,6 +4,7 @@ configuration.md   from the settings' field docs (`peerupd/config/schema.py`)
 commands.md        from the table of commands and their arguments (`peerupctl`)
 control-api.md     from the verbs, their requests and reports, and the routes
 errors.md          from the errors' docstrings
+counters.md        from the table of counters (`peerupd/model/counters.py`)
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from peerupctl.call import Verb
 from peerupd.config import schema
 from peerupd.control.operations import VERBS, Operations
 from peerupd.frontends.routes import ROUTES
-from peerupd.model import errors, snapshots
+from peerupd.model import counters, errors, snapshots
 
 HERE = Path(__file__).resolve().parent
 MADE = "<!-- made by docs/make.py; edit the code that it reads -->\n"
@@ -50,6 +51,7 @@ def pages() -> dict[str, str]:
         "commands.md": commands(),
         "control-api.md": control_api(),
         "errors.md": error_page(),
+        "counters.md": counter_page(),
     }
     return {name: MADE + "\n".join(lines).rstrip() + "\n" for name, lines in made.items()}
 
@@ -68,6 +70,7 @@ def configuration() -> Iterator[str]:
         (schema.ServiceSettings, "A service: `services.<name>`"),
         (schema.ProxySettings, "A proxy: one of `proxies:`"),
         (schema.RelaySettings, "A relay server: `relay-server.yaml`, `relay.yaml`"),
+        (schema.RateSettings, "`rates:`, of a node and of a relay server"),
         (schema.TelemetrySettings, "`telemetry:` (read and kept; served later)"),
     ):
         yield from ("", f"## {title}", "", "| setting | meaning |", "|---|---|")
@@ -176,6 +179,22 @@ def below(kind: type[errors.PeerupError]) -> Iterator[type[errors.PeerupError]]:
         if inner.__module__ == errors.__name__:
             yield inner
             yield from below(inner)
+
+
+# -- counters ------------------------------------------------------------------------------------------------------
+
+
+def counter_page() -> Iterator[str]:
+    """Every counter and gauge with its labels."""
+    yield "# Counters"
+    yield ""
+    yield "Counted from the daemon's start on, each thing once. `peerupctl status` shows them in short, and with"
+    yield "`--json` all that were ever counted, under `counters`. A name that ends in `_total` only grows; the others"
+    yield f"are what stands or is held now. Beyond {counters.MAX_VALUES} different values of a label, what comes is"
+    yield f"counted as `{counters.OTHER}`."
+    yield from ("", "| name | labels | what |", "|---|---|---|")
+    for name, (told, labels) in counters.NAMES.items():
+        yield f"| `{name}` | {', '.join(f'`{label}`' for label in labels)} | {told} |"
 
 
 if __name__ == "__main__":

@@ -61,6 +61,12 @@ def _positive_duration(text: str) -> float:
     return seconds
 
 
+def _pause(text: str) -> float:
+    if (seconds := parse_duration(text)) < 0.001:
+        raise ValueError(text)
+    return seconds
+
+
 def _size(text: str) -> int:
     found = _SIZE.fullmatch(text)
     if found is None or (size := int(found[1]) * _UNITS[found[2].upper()]) > MAX_SIZE:
@@ -121,6 +127,7 @@ OPTIONAL_TEXT: Final = Kind(f"a text of at most {MAX_TEXT} printable characters"
 PROTOCOL: Final = Kind("a protocol ID like /pingpong/1.0.0", _protocol)
 DURATION: Final = Kind("a duration like 30s, 2m or 1h30m", parse_duration)
 INTERVAL: Final = Kind("a duration of at least one second, like 30s, 2m or 1h30m", _positive_duration)
+PAUSE: Final = Kind("a duration of at least 1ms, like 500ms, 5s or 1m", _pause)
 SIZE: Final = Kind("a size like 64MB (B, KB, MB or GB)", _size)
 LOG_LEVEL: Final = Kind("debug, info, warning or error", _log_level)
 NETWORK: Final = Kind("a network name of 1-63 lowercase letters, digits or hyphens", _optional_network)

@@ -11,7 +11,6 @@ warning always.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -194,6 +193,8 @@ class Section:
         self.findings.problem(entry.key.line if entry else self.line, self.where(key), words)
 
     def _unknown(self, key: Scalar) -> None:
+        import difflib  # late: most files have no unknown key
+
         near = difflib.get_close_matches(key.text, sorted(self._asked), n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         self.findings.slip(key.line, self.where(key.text), f"unknown key{hint}")

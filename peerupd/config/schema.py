@@ -37,6 +37,7 @@ HEALTH_LISTEN: Final = Endpoint("127.0.0.1", 9090)
 
 MAX_COUNT: Final = 1_000_000  # of reservations or circuits
 MAX_BUFFER: Final = 16 << 20  # bytes
+STREAMS_PER_SECOND: Final = 2000  # above what one busy proxy opens one after the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,24 @@ class TelemetrySettings:
     """`metrics.listen_address`: where."""
     audit_enabled: bool = False
     """`audit.enabled`: write an audit log as JSON lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateSettings:
+    """`rates:`"""
+
+    connection_burst: int = 16
+    """`connection_burst`: new connections at once from one address that has not proved itself. Default 16."""
+    connection_interval: float = 5.0
+    """`connection_interval`, seconds: then one more in so long. Only handshakes that fail or are refused count, and an
+    address keeps places of its own for a day after a peer was admitted from there. Default 5s."""
+    streams_per_second: int = STREAMS_PER_SECOND
+    """`streams_per_second`: new streams of one peer, in the long run; 0: no limit. Default 2000."""
+    bytes_per_second: int = 0
+    """`bytes_per_second`, of a relay only: what it carries for one peer, all its circuits and both ways together;
+    0: no limit. Default 0."""
+    circuits_per_peer: int | None = None
+    """`circuits_per_peer`, of a relay only: where it is set, it stands in for `resources.max_circuits`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +143,8 @@ class NodeSettings:
     """`names:`, our own names for peers."""
     proxies: tuple[ProxySettings, ...]
     """`proxies:`, opened at each start."""
+    rates: RateSettings
+    """`rates:`, below."""
     telemetry: TelemetrySettings
     log_level: str
     """`debug`, `info`, `warning` or `error`. Default `info`."""
@@ -155,9 +176,14 @@ class RelaySettings:
     max_reservations_per_ip: int
     """`resources.max_reservations_per_ip`. Default 8."""
     max_reservations_per_asn: int
-    """`resources.max_reservations_per_asn`. Default 32."""
+    """`resources.max_reservations_per_asn`, where `asn_table` says whose network an address is in. Default 32."""
+    asn_table: Path | None
+    """`resources.asn_table`, relative to the file's folder: a file of networks and their numbers, see
+    [relay.md](relay.md)."""
     reservation_ttl: float
     """`resources.reservation_ttl`, seconds. Default 1h."""
+    keep_reservations: bool
+    """`resources.keep_reservations`: reservations outlive a restart, in a file beside the key. Default false."""
     session_duration: float | None
     """`resources.session_duration`, seconds; None: not configured (10 min for strangers, none for authorised peers)."""
     session_data_limit: int | None
@@ -167,6 +193,8 @@ class RelaySettings:
     """`health.enabled`: answer `/healthz` to callers of this machine."""
     health_listen: Endpoint
     """`health.listen_address`. Default 127.0.0.1:9090."""
+    rates: RateSettings
+    """`rates:`, below."""
     telemetry: TelemetrySettings
     log_level: str
     """`debug`, `info`, `warning` or `error`. Default `info`."""
@@ -242,6 +270,7 @@ def _node(top: Section, folder: Path) -> NodeSettings:
             services=_services(top.section("services"), folder, names),
             names=names,
             proxies=_proxies(top),
+            rates=_rates(top.section("rates")),
             telemetry=_telemetry(top),
             log_level=top.value("log_level", kinds.LOG_LEVEL, "info"),
             unused_addresses=tuple(unused),
@@ -268,11 +297,14 @@ def _relay(top: Section, folder: Path) -> RelaySettings:
             buffer_size=_count(resources, "buffer_size", 64 << 10, MAX_BUFFER),
             max_reservations_per_ip=_count(resources, "max_reservations_per_ip", 8),
             max_reservations_per_asn=_count(resources, "max_reservations_per_asn", 32),
+            asn_table=resources.value("asn_table", kinds.path_in(folder), None),
             reservation_ttl=resources.value("reservation_ttl", kinds.DURATION, 0.0) or 3600.0,
+            keep_reservations=resources.flag("keep_reservations", False),
             session_duration=resources.value("session_duration", kinds.DURATION, 0.0) or None,
             session_data_limit=resources.value("session_data_limit", kinds.SIZE, 0) or None,
             health_enabled=health.flag("enabled", False),
             health_listen=health.value("listen_address", kinds.LISTENING, HEALTH_LISTEN),
+            rates=_rates(top.section("rates"), relay=True),
             telemetry=_telemetry(top),
             log_level=top.value("log_level", kinds.LOG_LEVEL, "info"),
             unused_addresses=tuple(unused),
@@ -354,6 +386,17 @@ def _telemetry(top: Section) -> TelemetrySettings:
             metrics_enabled=metrics.flag("enabled", False),
             metrics_listen=metrics.value("listen_address", kinds.LISTENING, METRICS_LISTEN),
             audit_enabled=audit.flag("enabled", False),
+        )
+
+
+def _rates(section: Section, *, relay: bool = False) -> RateSettings:
+    with section as rates:
+        return RateSettings(
+            connection_burst=rates.number("connection_burst", 16, lowest=1, highest=MAX_COUNT),
+            connection_interval=rates.value("connection_interval", kinds.PAUSE, 5.0),
+            streams_per_second=rates.number("streams_per_second", STREAMS_PER_SECOND, highest=MAX_COUNT),
+            bytes_per_second=rates.value("bytes_per_second", kinds.SIZE, 0) if relay else 0,
+            circuits_per_peer=rates.number("circuits_per_peer", 0, highest=MAX_COUNT) or None if relay else None,
         )
 
 

@@ -103,10 +103,19 @@ security:
 #   max_circuits: 16  # per peer
 #   buffer_size: 65536  # bytes
 #   max_reservations_per_ip: 8
-#   max_reservations_per_asn: 32
+#   max_reservations_per_asn: 32  # where asn_table says whose network an address is in
+#   asn_table: "asn.txt"  # lines like: 203.0.113.0/24 AS64500
 #   reservation_ttl: "1h"
+#   keep_reservations: false  # true: they outlive a restart
 #   session_duration: "10m"
 #   session_data_limit: "64MB"  # each way
+
+# rates:
+#   connection_burst: 16  # new connections at once from one address; only failed and refused ones count
+#   connection_interval: "5s"  # then one more in so long
+#   streams_per_second: 2000  # of one peer; 0: no limit
+#   bytes_per_second: "0"  # carried for one peer; 0: no limit
+#   circuits_per_peer: 512  # instead of max_circuits
 
 # health:
 #   enabled: true  # GET /healthz, for callers of this machine

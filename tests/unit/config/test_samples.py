@@ -22,13 +22,14 @@ NODE_KEYS = """
     relay addresses reservation_interval discovery rendezvous bootstrap_peers security authorized_keys_file
     enable_connection_gating protocols ping_pong enabled id services local_address protocol allowed_peers
     authorized_keys tags names proxies peer service listen path telemetry metrics listen_address audit
-    log_level
+    log_level rates connection_burst connection_interval streams_per_second
 """
 RELAY_KEYS = """
     version identity key_file network listen_addresses discovery security authorized_keys_file
     enable_connection_gating resources max_reservations max_circuits buffer_size max_reservations_per_ip
     max_reservations_per_asn reservation_ttl session_duration session_data_limit health enabled listen_address
-    telemetry metrics audit log_level
+    telemetry metrics audit log_level asn_table keep_reservations
+    rates connection_burst connection_interval streams_per_second bytes_per_second circuits_per_peer
 """
 EXAMPLE_KEYS = "|".join((*NODE_KEYS.split(), *RELAY_KEYS.split(), "ssh", "xrdp", "web", "laptop"))
 EXAMPLE = re.compile(rf"^( *)#(?: (?=(?:  )*\S))?( *(?:- |(?:{EXAMPLE_KEYS}):))", re.MULTILINE)
@@ -79,10 +80,11 @@ def test_commented_resources_of_the_relay_are_the_defaults():
     text = (SAMPLES / "relay.yaml").read_text()
     plain = parse_relay(text, FOLDER).settings
     spelled = parse_relay(uncommented(text), FOLDER).settings
-    assert (
-        dataclasses.replace(spelled, max_circuits=None, session_duration=None, session_data_limit=None, network="")
-        == plain
-    )
+    unlike = {"max_circuits": None, "session_duration": None, "session_data_limit": None, "network": ""}
+    assert spelled.asn_table == FOLDER / "asn.txt"
+    assert spelled.rates.circuits_per_peer == 512
+    assert dataclasses.replace(spelled, **unlike, asn_table=None, rates=plain.rates) == plain
+    assert dataclasses.replace(spelled.rates, circuits_per_peer=None) == plain.rates
 
 
 @pytest.mark.parametrize("relay", [None, RELAY])

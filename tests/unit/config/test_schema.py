@@ -13,6 +13,7 @@ from peerupd.config.schema import (
     NodeSettings,
     Parsed,
     ProxySettings,
+    RateSettings,
     RelaySettings,
     ServiceSettings,
     TelemetrySettings,
@@ -110,6 +111,7 @@ def test_the_essential_config_of_the_seed_loads_with_sane_defaults():
         services={},
         names={},
         proxies=(),
+        rates=RateSettings(),
         telemetry=TelemetrySettings(),
         log_level="info",
         unused_addresses=("/ip4/0.0.0.0/udp/0/quic-v1",),
@@ -138,6 +140,7 @@ services:
     tags: [gpu, 1]
 names: {{laptop: {LAPTOP}}}
 proxies: [{{peer: laptop, service: web, listen: "[::1]:8080", path: direct}}]
+rates: {{connection_burst: 1, connection_interval: 500ms, streams_per_second: 0}}
 telemetry: {{metrics: {{enabled: true, listen_address: 127.0.0.1:1}}, audit: {{enabled: true}}}}
 log_level: debug
 """,
@@ -162,6 +165,7 @@ log_level: debug
     }
     assert settings.names == {"laptop": PeerId.parse(LAPTOP)}
     assert settings.proxies == (ProxySettings("laptop", "web", Endpoint("::1", 8080), PathWish.DIRECT),)
+    assert settings.rates == RateSettings(1, 0.5, 0)
     assert settings.telemetry == TelemetrySettings(True, Endpoint("127.0.0.1", 1), True)
     assert settings.log_level == "debug"
 
@@ -464,11 +468,14 @@ def test_a_relay_has_sane_defaults():
         buffer_size=65536,
         max_reservations_per_ip=8,
         max_reservations_per_asn=32,
+        asn_table=None,
         reservation_ttl=3600.0,
+        keep_reservations=False,
         session_duration=None,
         session_data_limit=None,
         health_enabled=False,
         health_listen=Endpoint("127.0.0.1", 9090),
+        rates=RateSettings(),
         telemetry=TelemetrySettings(),
         log_level="info",
         unused_addresses=(),
@@ -486,19 +493,29 @@ resources:
   buffer_size: 2048
   max_reservations_per_ip: 3
   max_reservations_per_asn: 4
+  asn_table: asn.txt
   reservation_ttl: 30m
+  keep_reservations: true
   session_duration: 5m
   session_data_limit: 128MB
 health: {enabled: true, listen_address: 127.0.0.1:1234}
+rates:
+  connection_burst: 5
+  connection_interval: 1m
+  streams_per_second: 6
+  bytes_per_second: 7MB
+  circuits_per_peer: 8
 telemetry: {audit: {enabled: true}}
 log_level: error
 """
     )
     assert (settings.max_reservations, settings.max_circuits, settings.buffer_size) == (1, 2, 2048)
     assert (settings.max_reservations_per_ip, settings.max_reservations_per_asn) == (3, 4)
+    assert (settings.asn_table, settings.keep_reservations) == (FOLDER / "asn.txt", True)
     assert (settings.reservation_ttl, settings.session_duration) == (1800.0, 300.0)
     assert settings.session_data_limit == 128 << 20
     assert (settings.health_enabled, settings.health_listen) == (True, Endpoint("127.0.0.1", 1234))
+    assert settings.rates == RateSettings(5, 60.0, 6, 7 << 20, 8)
     assert (settings.network, settings.log_level, settings.telemetry.audit_enabled) == ("net", "error", True)
     assert settings.unused_addresses == ("/ip4/0.0.0.0/tcp/2/ws",)
 
@@ -528,6 +545,37 @@ def test_a_count_is_a_whole_number_within_bounds(count):
     assert problem.startswith("resources.max_circuits: wanted a whole number from 0 to 1000000, got ")
 
 
+@pytest.mark.parametrize("parse", [parse_node, parse_relay])
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("connection_burst: 0", "a whole number from 1 to 1000000, got '0'"),
+        ("connection_interval: 0", "a duration of at least 1ms, like 500ms, 5s or 1m, got '0'"),
+        ("connection_interval: 5", "a duration of at least 1ms, like 500ms, 5s or 1m, got '5'"),
+        ("streams_per_second: -1", "a whole number from 0 to 1000000, got '-1'"),
+    ],
+)
+def test_a_rate_that_is_none_is_a_problem(parse, text, wanted):
+    assert problem_of(f"rates: {{{text}}}", parse=parse) == f"rates.{text.partition(':')[0]}: wanted {wanted}"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("bytes_per_second: 1MBit", "a size like 64MB (B, KB, MB or GB), got '1MBit'"),
+        ("circuits_per_peer: many", "a whole number from 0 to 1000000, got 'many'"),
+    ],
+)
+def test_the_rates_of_a_relay_alone_have_bounds_too_and_are_unknown_to_a_node(text, wanted):
+    key = text.partition(":")[0]
+    assert problem_of(f"rates: {{{text}}}", parse=parse_relay) == f"rates.{key}: wanted {wanted}"
+    assert problem_of(f"rates: {{{key}: 1}}", strict=True).startswith(f"rates.{key}: unknown key")
+
+
+def test_circuits_per_peer_of_zero_is_not_configured():
+    assert relay("rates: {circuits_per_peer: 0}").rates == RateSettings()
+
+
 def test_a_node_key_in_a_relay_config_is_unknown():
     assert problem_of("services: {}", parse=parse_relay, strict=True) == "services: unknown key"
 
@@ -537,7 +585,8 @@ def test_a_node_key_in_a_relay_config_is_unknown():
 WORDS = (
     "version identity key_file network listen_addresses relay addresses discovery bootstrap_peers security "
     "enable_connection_gating protocols ping ping_pong id services ssh local_address allowed_peers tags names proxies "
-    "peer listen path resources session_data_limit health telemetry metrics enabled"
+    "peer listen path resources session_data_limit health telemetry metrics enabled rates bytes_per_second "
+    "connection_interval asn_table keep_reservations"
 )
 KEYS = st.sampled_from(WORDS.split())
 VALUES = st.recursive(
