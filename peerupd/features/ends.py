@@ -1,6 +1,7 @@
 """The local ends of a pump: TCP and Unix sockets, dialled or accepted, and a pair of standard streams.
 
 A reset is passed on to TCP as a reset: SO_LINGER of zero seconds makes close(2) send RST instead of FIN (socket(7)).
+It is set from the beginning, and taken back for a clean end: so the kernel sends RST also for a process that is killed.
 A Unix socket knows no reset; its other side sees the connection closed.
 """
 
@@ -11,7 +12,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -23,34 +24,71 @@ from peerupd.model.errors import AddressInUse, EnvironmentalError, ServiceDown
 
 DIAL_LIMIT: Final = 10.0  # seconds
 BACKLOG: Final = 1024  # connections waiting to be accepted
+MANY: Final = 64  # pieces of memory in one call; more of them are put together
 
 _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
+_NO_LINGER: Final = struct.pack("ii", 0, 0)
 _LOOPBACKS: Final = ("127.0.0.1", "::1")
 
 
 class SocketEnd:
-    """A connected stream socket; `early` is what was already read from it."""
+    """A connected stream socket, which is its own from now on; `early` is what was already read from it."""
 
     def __init__(self, sock: trio.socket.SocketType, early: bytes = b"") -> None:
-        self._socket = sock
+        self._socket = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+        self._socket.setblocking(False)
         self._early = early
         if sock.family != socket.AF_UNIX:
             with suppress(OSError):  # the other side may have reset it by now
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._linger(_LINGER_ZERO)
+
+    def fill(self, slots: list[memoryview]) -> int:
+        if self._early:
+            size = min(len(self._early), len(slots[0]))
+            slots[0][:size], self._early = self._early[:size], self._early[size:]
+            return size
+        try:
+            return self._socket.recvmsg_into(slots)[0]
+        except BlockingIOError:
+            raise
+        except OSError as why:
+            raise trio.BrokenResourceError(_reason(why)) from why
+
+    async def readable(self) -> None:
+        with _broken():
+            await trio.lowlevel.wait_readable(self._socket)
+
+    def take(self, parts: Sequence[memoryview]) -> int:
+        try:
+            return self._socket.sendmsg(parts if len(parts) <= MANY else (b"".join(parts),))
+        except BlockingIOError:
+            return 0
+        except OSError as why:
+            raise trio.BrokenResourceError(_reason(why)) from why
+
+    async def writable(self) -> None:
+        with _broken():
+            await trio.lowlevel.wait_writable(self._socket)
 
     async def receive_some(self, max_bytes: int | None = None, /) -> bytes:
+        await trio.lowlevel.checkpoint()
         limit = max_bytes or CHUNK
         if self._early:
             data, self._early = self._early[:limit], self._early[limit:]
             return data
-        with _broken():
-            return await self._socket.recv(limit)
+        while True:
+            with _broken():
+                try:
+                    return self._socket.recv(limit)
+                except BlockingIOError:
+                    await trio.lowlevel.wait_readable(self._socket)
 
     async def send_all(self, data: bytes | bytearray | memoryview, /) -> None:
+        await trio.lowlevel.checkpoint()
         rest = memoryview(data)
-        with _broken():
-            while rest:
-                rest = rest[await self._socket.send(rest) :]
+        while rest := rest[self.take((rest,)) :]:
+            await self.writable()
 
     async def send_eof(self) -> None:
         with _broken():
@@ -58,13 +96,22 @@ class SocketEnd:
         await trio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
-        self._socket.close()
+        self._linger(_NO_LINGER)
+        self._close()
         await trio.lowlevel.checkpoint()
 
     def reset(self) -> None:
-        with suppress(OSError):
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
-        self._socket.close()
+        self._linger(_LINGER_ZERO)
+        self._close()
+
+    def _close(self) -> None:
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+
+    def _linger(self, option: bytes) -> None:
+        with suppress(OSError):  # the socket may be closed already
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
 
 
 class PipeEnd:
@@ -80,26 +127,39 @@ class PipeEnd:
         for fd in self._open:
             os.set_blocking(fd, False)
 
+    def fill(self, slots: list[memoryview]) -> int:
+        with _broken():
+            return os.readv(self._open_one(self._source), slots)
+
+    async def readable(self) -> None:
+        with _broken():
+            await trio.lowlevel.wait_readable(self._open_one(self._source))
+
+    def take(self, parts: Sequence[memoryview]) -> int:
+        with _broken():
+            try:
+                return os.writev(self._open_one(self._sink), parts if len(parts) <= MANY else (b"".join(parts),))
+            except BlockingIOError:
+                return 0
+
+    async def writable(self) -> None:
+        with _broken():
+            await trio.lowlevel.wait_writable(self._open_one(self._sink))
+
     async def receive_some(self, max_bytes: int | None = None, /) -> bytes:
         await trio.lowlevel.checkpoint()
         while True:
             with _broken():
-                self._check(self._source)
                 try:
-                    return os.read(self._source, max_bytes or CHUNK)
+                    return os.read(self._open_one(self._source), max_bytes or CHUNK)
                 except BlockingIOError:
                     await trio.lowlevel.wait_readable(self._source)
 
     async def send_all(self, data: bytes | bytearray | memoryview, /) -> None:
         await trio.lowlevel.checkpoint()
         rest = memoryview(data)
-        while rest:
-            with _broken():
-                self._check(self._sink)
-                try:
-                    rest = rest[os.write(self._sink, rest) :]
-                except BlockingIOError:
-                    await trio.lowlevel.wait_writable(self._sink)
+        while rest := rest[self.take((rest,)) :]:
+            await self.writable()
 
     async def send_eof(self) -> None:
         self._close(self._sink)
@@ -113,9 +173,10 @@ class PipeEnd:
         self._close(self._source)
         self._close(self._sink)
 
-    def _check(self, fd: int) -> None:
+    def _open_one(self, fd: int) -> int:
         if fd not in self._open:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return fd
 
     def _close(self, fd: int) -> None:
         if fd in self._open:
@@ -235,9 +296,11 @@ def _closed_on_error(sock: trio.socket.SocketType) -> Iterator[None]:
 
 @contextmanager
 def _broken() -> Iterator[None]:
-    """Every error of a socket means: not a clean end."""
+    """Every error of a socket means: not a clean end; that it would have to wait is none."""
     try:
         yield
+    except BlockingIOError:
+        raise
     except OSError as why:
         raise trio.BrokenResourceError(_reason(why)) from why
 

@@ -1,8 +1,11 @@
 """Carry bytes between two ends, both ways, until both ways have ended.
 
-Theory of operation. Each direction reads a chunk and awaits its writing before it reads the next: nothing is kept, so
-a slow reader slows its writer down, end to end. Chunks are small until one comes full, and large from then on as long
-as all pumps together hold little: thousands of streams that somebody opens and does not read cost a small chunk each.
+Theory of operation. A stream to a peer carries by itself, from and to any end that can be filled from and taken from
+without waiting: a socket, standard input and output. Between other ends each direction reads a chunk and awaits its
+writing before it reads the next. Nothing is kept either way, so a slow reader slows its writer down, end to end.
+Chunks are small until one comes full, and large from then on as long as all pumps together hold little: thousands of
+streams that somebody opens and does not read cost a small chunk each.
+
 An end of data closes the writing half of the other side and nothing else. Whatever is not a clean end (a reset, a
 broken connection, our own cancellation) resets both ends, so that neither application can take a torn transfer for a
 finished one. There is no idle limit.
@@ -10,10 +13,10 @@ finished one. There is no idle limit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import trio
 
@@ -40,6 +43,45 @@ class End(Protocol):
     def reset(self) -> None: ...
 
 
+class Source(Protocol):
+    """Where bytes come from."""
+
+    def fill(self, slots: list[memoryview], /) -> int:
+        """Put bytes there now, from the first on; how many, 0 at the clean end.
+
+        Raises `BlockingIOError` when there are none yet, `trio.BrokenResourceError`.
+        """
+
+    async def readable(self) -> None:
+        """Wait until there are some."""
+
+
+class Sink(Protocol):
+    """Where bytes go."""
+
+    def take(self, parts: Sequence[memoryview], /) -> int:
+        """Now, without waiting: how many bytes were taken, from the first on. Raises `trio.BrokenResourceError`."""
+
+    async def writable(self) -> None:
+        """Wait until some would be taken."""
+
+
+@runtime_checkable
+class Direct(Source, Sink, Protocol):
+    """An end whose bytes can be had, and given, without a task switch."""
+
+
+@runtime_checkable
+class Carrier(Protocol):
+    """An end that carries by itself; both return how many bytes went, and raise `trio.BrokenResourceError`."""
+
+    async def carry_from(self, source: Source, /) -> int:
+        """Send all that `source` gives, to its clean end."""
+
+    async def carry_to(self, sink: Sink, /) -> int:
+        """Give all that comes to `sink`, to the clean end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Transfer:
     """What a pump has carried, in bytes, and why it was cut; `cut` is empty when both directions ended cleanly."""
@@ -49,9 +91,29 @@ class Transfer:
     cut: str = ""
 
 
-async def pump(near: End, far: End) -> Transfer:
-    """Carry bytes between `near` and `far` until both directions have ended, then close both; cancelled: reset both."""
-    out, back = _Flow(near, far), _Flow(far, near)
+@dataclass(slots=True)
+class Tally:
+    """What a pump has carried by now, in bytes; to be read while it runs."""
+
+    sent: int = 0
+    received: int = 0
+
+    def add_sent(self, size: int) -> None:
+        """So many bytes more, from near to far."""
+        self.sent += size
+
+    def add_received(self, size: int) -> None:
+        """So many bytes more, from far to near."""
+        self.received += size
+
+
+async def pump(near: End, far: End, tally: Tally | None = None) -> Transfer:
+    """Carry bytes between `near` and `far` until both directions have ended, then close both; cancelled: reset both.
+
+    `tally` is kept current.
+    """
+    carried = tally or Tally()
+    out, back = _Flow(near, far, carried.add_sent), _Flow(far, near, carried.add_received)
     with reset_on_error(near), reset_on_error(far):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(out.run, nursery.cancel_scope)
@@ -62,7 +124,7 @@ async def pump(near: End, far: End) -> Transfer:
         else:
             await near.aclose()
             await far.aclose()
-    return Transfer(out.count, back.count, cut)
+    return Transfer(carried.sent, carried.received, cut)
 
 
 @contextmanager
@@ -98,15 +160,20 @@ purse = Purse()
 class _Flow:
     """One direction."""
 
-    def __init__(self, source: End, sink: End) -> None:
+    def __init__(self, source: End, sink: End, count: Callable[[int], None]) -> None:
         self._source = source
         self._sink = sink
-        self.count = 0
+        self._count = count
         self.cut = ""
 
     async def run(self, both: trio.CancelScope) -> None:
         try:
-            await self._carry()
+            if isinstance(self._sink, Carrier) and isinstance(self._source, Direct):
+                await self._sink.carry_from(_Counted(self._source, self._count))
+            elif isinstance(self._source, Carrier) and isinstance(self._sink, Direct):
+                await self._source.carry_to(_Counted(self._sink, self._count))
+            else:
+                await self._carry()
             await self._sink.send_eof()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as why:
             self.cut = str(why) or "the connection was cut"
@@ -117,7 +184,7 @@ class _Flow:
         try:
             while data := await self._source.receive_some(SMALL_CHUNK + lent):
                 await self._sink.send_all(data)
-                self.count += len(data)
+                self._count(len(data))
                 if len(data) < SMALL_CHUNK:
                     purse.take_back(lent)
                     lent = 0
@@ -125,3 +192,23 @@ class _Flow:
                     lent = purse.lend(CHUNK - SMALL_CHUNK)
         finally:
             purse.take_back(lent)
+
+
+class _Counted:
+    """An end whose bytes are counted, in one direction or the other."""
+
+    def __init__(self, end: Direct, count: Callable[[int], None]) -> None:
+        self._end = end
+        self._count = count
+        self.readable = end.readable
+        self.writable = end.writable
+
+    def fill(self, slots: list[memoryview]) -> int:
+        size = self._end.fill(slots)
+        self._count(size)
+        return size
+
+    def take(self, parts: Sequence[memoryview]) -> int:
+        size = self._end.take(parts)
+        self._count(size)
+        return size

@@ -1,7 +1,8 @@
 """How much received and unread data may be held: by one connection, and by all of a process together.
 
-Over its own budget a connection's reader pauses. When the process is over, those pause that hold at least their equal
-share, so that the fattest pay and a thin one goes on. Reading frees, and wakes whoever paused.
+Over its own budget a connection's reader pauses. When together they hold half of the process's, those pause that hold
+at least their equal share of that half, so that the fattest pay and a thin one goes on: until all have their share,
+which is the other half at most. Reading frees, and wakes whoever paused.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ class Pool:
     """What all connections of a process hold."""
 
     def __init__(self, limit: int = PROCESS_BUDGET) -> None:
-        self._limit = limit
+        self._mark = limit // 2
         self.held = 0  # bytes
         self.holders = 0  # connections that hold anything
         self.freed = trio.lowlevel.ParkingLot()
 
     @property
     def is_over(self) -> bool:
-        """Whether together they hold too much."""
-        return self.held > self._limit
+        """Whether together they hold so much that some must pause."""
+        return self.held > self._mark
 
     @property
     def share(self) -> int:
-        """What each holder may hold while all are over, in bytes."""
-        return self._limit // max(1, self.holders)
+        """What each holder may hold then, in bytes."""
+        return self._mark // max(1, self.holders)
 
 
 class Budget:

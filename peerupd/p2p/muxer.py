@@ -1,10 +1,9 @@
 """Many streams over one secured connection: one task reads, one writes, one keeps it alive; `wire.yamux` decides.
 
-Theory of operation. The reader takes what the connection has, opens the records, and hands the bytes to the streams;
-it never waits for a send, so two full peers cannot block each other: answers (window updates, pongs) go to the output,
-which always accepts them. The writer seals all of the output in one batch. Senders queue up while the output holds
-more than `OUTPUT_BOUND`, and send one slice at each turn. All yield by budget, so that one busy connection starves
-nobody.
+Theory of operation. What comes is opened into a buffer of the process and handed to the streams from there; nothing of
+that waits for a send, so two full peers cannot block each other: answers (window updates, pongs) are always accepted.
+What is sent goes the way of `p2p.outlet`. A connection inside a circuit is an inlet as a socket's sink is: the reader
+of the connection outside feeds it, and only what it has no room for waits.
 
 Memory: what a stream has not read is bounded by its window, and all of it by `p2p.budget`: over that the reader pauses
 until something was read; nothing is reset.
@@ -15,13 +14,16 @@ The end of a connection is one place, `run`: whatever ends it, streams learn `St
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Container
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Awaitable, Callable, Container, Sequence
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from peerupd.model.errors import ConnectionLost, PeerupError
 from peerupd.p2p.budget import Budget
+from peerupd.p2p.links import Link
+from peerupd.p2p.outlet import Outlet
+from peerupd.p2p.scratch import READ_SIZE, plain
 from peerupd.p2p.streams import Stream, StreamLost, StreamWasReset
 from peerupd.wire import yamux
 from peerupd.wire.noise import Session
@@ -32,54 +34,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OUTPUT_BOUND: Final = 256 * 1024  # bytes of frames waiting to be sealed
-TURNS: Final = 4  # senders that may queue a slice each while one batch is sent
-TURN: Final = 256 * 1024  # bytes read before others may run
-READ_COST: Final = 4096  # bytes that one read counts for beside its own
 PING_EVERY: Final = 15.0  # seconds
 SILENCE: Final = 30.0  # seconds without a byte after a ping: the peer is gone
 LINGER: Final = 60.0  # seconds that a closed stream waits for the peer's FIN
 GOODBYE: Final = 1.0  # seconds for the last frames, and for the peer to take them, when we close
 MAX_INBOUND_STREAMS: Final = 2048  # per connection
-
-
-class Link(Protocol):
-    """The bytes below: a `TcpStream`, or `Over` any other stream."""
-
-    async def receive(self) -> Buffer:
-        """What has come, empty at the end; valid until the next await."""
-
-    async def send(self, data: bytearray) -> None:
-        """Give all of it to whatever is below."""
-
-    async def send_eof(self) -> None:
-        """Say that nothing more will be sent."""
-
-    async def aclose(self) -> None:
-        """Close."""
-
-
-class Over:
-    """Any trio stream as a `Link`: a circuit, or two memory streams in a test."""
-
-    def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
-        self._stream = stream
-
-    async def send(self, data: bytearray) -> None:
-        """Give all of it to the stream."""
-        await self._stream.send_all(memoryview(data))
-
-    async def send_eof(self) -> None:
-        """Say that nothing more will be sent."""
-        await self._stream.send_eof()
-
-    async def aclose(self) -> None:
-        """Close the stream."""
-        await self._stream.aclose()
-
-    async def receive(self) -> bytes | bytearray:
-        """What has come."""
-        return await self._stream.receive_some()
 
 
 class Muxer:
@@ -106,12 +65,13 @@ class Muxer:
         self._link = link
         self._session = session
         self._yamux = yamux.Yamux(client=client, max_inbound_streams=MAX_INBOUND_STREAMS)
+        self.outlet = Outlet(link, session, self._yamux, self.abort)
+        self._plain = plain(link.depth)
         self._accept = accept
         self._early = received
+        self._feeding = False
         self._streams: dict[int, Stream] = {}
         self._lingering: dict[int, float] = {}  # until when, trio's clock
-        self._work = trio.lowlevel.ParkingLot()  # the writer waits here
-        self._turns = trio.lowlevel.ParkingLot()  # senders wait here
         self._scope = trio.CancelScope()
         self._leaving = False
         self._asked_at: float | None = None  # when a ping went out that nothing has come after
@@ -129,7 +89,7 @@ class Muxer:
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
-                    for part in (self._read, self._write, self._keep_alive):
+                    for part in (self._read, self.outlet.run, self._keep_alive):
                         nursery.start_soon(self._guarded, part)
         finally:
             self._end()
@@ -152,7 +112,7 @@ class Muxer:
         for stream in self._streams.values():
             stream.failed(StreamLost)
         self._streams.clear()
-        self._turns.unpark_all()
+        self.outlet.call_all()
         self.budget.detach()
 
     def abort(self, why: str) -> None:
@@ -171,34 +131,68 @@ class Muxer:
         self._leaving = True
         self.reason = ": it was closed here"
         self._yamux.go_away()
-        self._work.unpark()
+        self.outlet.leave()
         self._scope.deadline = trio.current_time() + GOODBYE
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        self._deliver(self._yamux.receive(self._early))
-        spent = 0
-        while True:
-            if self.budget.is_over:
-                await self.budget.room()
-            data = await self._link.receive()
-            if not data:
-                raise ConnectionLost("the peer closed it")
-            self._asked_at = None
-            self._deliver(self._yamux.receive(self._session.open(data)))
-            if self._yamux.output_size:
-                self._work.unpark()
-            spent += len(data) + READ_COST
-            if spent >= TURN:
-                spent = 0
-                await trio.lowlevel.checkpoint()
+        self._deliver_opened(memoryview(bytearray(yamux.HEADER_BYTES) + self._early))
+        self._early = b""
+        await self._link.carry_to(self)
+        raise ConnectionLost("the peer closed it")
+
+    @property
+    def depth(self) -> int:
+        """How many connections this one is inside of."""
+        return self._link.depth
+
+    @property
+    def paused(self) -> bool:
+        """Whether we do not listen, for want of room, to what comes here or below."""
+        return self.budget.paused or self._link.paused
+
+    async def writable(self) -> None:
+        """The link: wait until something is taken again."""
+        if self.budget.is_over:
+            await self.budget.room()
+
+    def take(self, parts: Sequence[memoryview]) -> int:
+        """A circuit's link: these bytes came. How many were taken; what else there is has to wait. Raises as `feed`."""
+        return 0 if self.budget.is_over else self.feed(parts)
+
+    def feed(self, parts: Sequence[memoryview]) -> int:
+        """These bytes came: deliver them, and say what there is to be said. How many there was room for.
+
+        Raises `ProtocolViolation`, after which the connection is to end.
+        """
+        self._asked_at = None
+        taken, end = 0, yamux.HEADER_BYTES
+        for part in parts:
+            part = part[: READ_SIZE - taken]
+            end = self._session.open_into(part, self._plain, end)
+            taken += len(part)
+        self._deliver_opened(self._plain[:end])
+        return taken
+
+    def _deliver_opened(self, opened: memoryview) -> None:
+        """What lies behind room for a header."""
+        self._feeding = True
+        try:
+            self._deliver(self._yamux.receive(opened, yamux.HEADER_BYTES))
+        finally:
+            self._feeding = False
+        self.outlet.flush()
+
+    def _flush(self) -> None:
+        if not self._feeding:
+            self.outlet.flush()
 
     def _deliver(self, events: list[yamux.Event]) -> None:
         for event in events:
             match event:
-                case yamux.DataReceived(number, data):
-                    self._data(number, data)
+                case yamux.DataReceived():
+                    self._data(event.stream, event.frames)
                 case yamux.WindowGrew(number):
                     if (stream := self._streams.get(number)) is not None:
                         stream.window_grew()
@@ -213,15 +207,15 @@ class Muxer:
                 case yamux.StreamAccepted() | yamux.WentAway():
                     pass  # yamux itself opens no more after the latter
 
-    def _data(self, number: int, data: bytes) -> None:
+    def _data(self, number: int, frames: list[memoryview]) -> None:
         stream = self._streams.get(number)
         if stream is None:
             return
         if stream.is_closed:
             self.reset(stream)
         else:
-            self.received += len(data)
-            stream.data_arrived(data)
+            self.received += sum(map(len, frames)) - yamux.HEADER_BYTES * len(frames)
+            stream.data_arrived(frames)
 
     def _opened(self, number: int) -> None:
         stream = self._streams[number] = Stream(self, number)
@@ -241,26 +235,6 @@ class Muxer:
         if value == expected:
             self.rtt = self._yamux.rtt = trio.current_time() - at
 
-    # -- writing ---------------------------------------------------------------------------------------------------
-
-    async def _write(self) -> None:
-        while True:
-            if self._yamux.output_size:
-                sealed = self._session.seal(self._yamux.take_output())
-                self._turns.unpark(count=TURNS)
-                await self._link.send(sealed)
-            elif self._turns:  # those whose turn it was had nothing to send
-                self._turns.unpark_all()
-                await trio.lowlevel.checkpoint()
-            else:
-                await self._rest()
-
-    async def _rest(self) -> None:
-        if self._leaving:
-            await self._link.send_eof()
-            await trio.sleep_forever()  # until the peer, which has read all then, closes it
-        await self._work.park()
-
     # -- keeping alive ---------------------------------------------------------------------------------------------
 
     async def _keep_alive(self) -> None:
@@ -274,12 +248,12 @@ class Muxer:
         now = trio.current_time()
         self._ping = ((self._ping[0] + 1) % 2**32, now)
         self._yamux.ping(self._ping[0])
-        self._work.unpark()
+        self.outlet.flush()
         if self._asked_at is None:
             self._asked_at = now
 
     def _check_silence(self) -> None:
-        if self.budget.paused:
+        if self.paused:
             self._asked_at = None  # it is we who do not listen
         elif self._asked_at is not None and trio.current_time() - self._asked_at >= SILENCE:
             raise ConnectionLost(f"nothing came for {SILENCE:.0f} s after a ping")
@@ -297,48 +271,24 @@ class Muxer:
             raise StreamLost(f"the connection is gone{self.reason}")
         number = self._yamux.open()
         stream = self._streams[number] = Stream(self, number)
-        self._work.unpark()
+        self._flush()
         return stream
-
-    @property
-    def crowded(self) -> bool:
-        """Whether the output is full, so that senders take turns."""
-        return self._yamux.output_size >= OUTPUT_BOUND or bool(self._turns)
-
-    async def turn(self) -> None:
-        """Wait for it, behind those who wait already; then one slice may be sent."""
-        await self._turns.park()
-
-    def call_all(self) -> None:
-        """Let all who wait look again: one of them has nothing to wait for any more."""
-        self._turns.unpark_all()
-
-    def send(self, stream: Stream, data: memoryview) -> int:
-        """Queue as much of `data` as the window takes; how many bytes that was."""
-        taken = self._yamux.send(stream.number, data)
-        if taken:
-            self.sent += taken
-            self._work.unpark()
-        else:
-            stream.window_is_shut()
-        return taken
 
     def consumed(self, stream: Stream, size: int) -> None:
         """So many bytes were read: the peer may send more."""
         self._yamux.consumed(stream.number, size, trio.current_time())
-        if self._yamux.output_size:
-            self._work.unpark()
+        self._flush()
 
     def finish(self, stream: Stream) -> None:
         """Send FIN."""
         self._yamux.finish(stream.number)
-        self._work.unpark()
+        self._flush()
 
     def reset(self, stream: Stream) -> None:
         """Send RST and forget the stream."""
         self._yamux.reset(stream.number)
         self.forget(stream)
-        self._work.unpark()
+        self._flush()
 
     def reset_theirs(self, *, but: Container[str]) -> None:
         """Reset the streams that the peer opened, `but` those that speak one of these protocols."""

@@ -1,8 +1,11 @@
 """A libp2p stream as a trio `HalfCloseableStream`.
 
-Theory of operation. Bytes that arrived wait in `_chunks` until somebody reads them, bounded by the stream's receive
-window (`wire.yamux` enforces it, the peer pays for breaking it with its connection). Bytes to be sent go straight into
-the multiplexer's output, as far as the window and the fair turn allow. Three ends are kept apart:
+Theory of operation. `carry_to` hands what arrives to a sink in the moment in which it arrives, from the buffer where it
+was opened; `carry_from` lets a source put bytes where they are sealed. What the sink does not take, and what nobody has
+asked for yet, waits in `_unread`, bounded by the stream's receive window (`wire.yamux` enforces it, the peer pays for
+breaking it with its connection). What is sent goes out as far as the window and the fair turn allow.
+
+Three ends are kept apart:
 
     clean     the peer sent FIN: `receive_some` gives b"" after the last byte
     reset     the peer sent RST: `StreamWasReset`; what was not yet read is gone, as with TCP and go-yamux
@@ -18,22 +21,41 @@ cut short, or while being cancelled, resets at once: none of these may look like
 
 from __future__ import annotations
 
-from collections import deque
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import trio
 
 from peerupd.model.addresses import Multiaddr
 from peerupd.model.errors import ConnectionLost, StreamReset
 from peerupd.model.names import PeerId
+from peerupd.p2p.inetstream import INetShape, positive
+from peerupd.p2p.scratch import SLOTS, Slots
+from peerupd.p2p.unread import Unread
+from peerupd.wire.protobuf import Buffer
+from peerupd.wire.yamux import HEADER_BYTES, MIN_SEND
 
 if TYPE_CHECKING:
     from peerupd.p2p.connection import Connection
     from peerupd.p2p.muxer import Muxer
+    from peerupd.p2p.outlet import Source
 
-SLICE: Final = 64 * 1024  # bytes that one stream may queue before it is another stream's turn
-SMALL: Final = 4096  # bytes; smaller pieces are put together, for each costs memory of its own beside its bytes
-MAX_READ: Final = 256 * 1024  # bytes handed out by one `receive_some` without a limit
+MAX_READ: Final = 256 * 1024  # bytes handed out at once, unless another limit is given
+TURN: Final = 1024 * 1024  # bytes sent before others may run
+MANY: Final = 64  # frames at once; more of them are small, and are put together
+
+
+class Sink(Protocol):
+    """Where bytes go."""
+
+    def take(self, parts: Sequence[memoryview], /) -> int:
+        """Now, without waiting: how many bytes were taken, from the first on. Raises `trio.BrokenResourceError`."""
+
+    async def writable(self) -> None:
+        """Wait until some would be taken."""
+
+
+Onward: TypeAlias = Callable[[Sequence[memoryview]], int]
 
 
 class StreamWasReset(StreamReset, trio.BrokenResourceError):
@@ -44,41 +66,47 @@ class StreamLost(ConnectionLost, trio.BrokenResourceError):
     """The connection broke under the stream."""
 
 
-class Stream(trio.abc.HalfCloseableStream):
+class Stream(INetShape):
     """One stream of one connection. A handler owns its stream until it returns; then the stream is closed."""
 
     __slots__ = (
-        "_buffered",
-        "_chunks",
         "_closed",
         "_ended",
         "_failure",
         "_finished",
-        "_front",
         "_muxer",
+        "_my_turn",
+        "_onward",
         "_readable",
         "_receiving",
+        "_scope",
         "_sending",
-        "_shut",
         "_torn",
+        "_trouble",
+        "_unread",
+        "_wanted",
         "_writable",
         "number",
-        "protocol",
+        "received",
+        "sent",
     )
 
     def __init__(self, muxer: Muxer, number: int) -> None:
         self.number = number
         self.protocol: str | None = None
+        self.sent = self.received = 0  # bytes, so far; received are those that were read
         self._muxer = muxer
-        self._chunks: deque[bytes] = deque()
-        self._buffered = 0  # bytes in _chunks
-        self._front = b""  # pushed back; already counted as read
+        self._unread = Unread()
         self._ended = False  # the peer said FIN
         self._finished = False  # we said FIN
         self._closed = False
         self._failure: type[StreamWasReset | StreamLost] | None = None
         self._torn = False  # a send was cut short
-        self._shut = False  # the send window was found empty
+        self._wanted = 0  # bytes of window that the next sending needs
+        self._my_turn = False
+        self._onward: Onward | None = None  # takes frames as they arrive; nothing is unread then
+        self._trouble: Exception | None = None  # of `_onward`
+        self._scope: trio.CancelScope | None = None  # of `carry_from`
         self._receiving = self._sending = False
         self._readable = trio.lowlevel.ParkingLot()
         self._writable = trio.lowlevel.ParkingLot()
@@ -100,6 +128,16 @@ class Stream(trio.abc.HalfCloseableStream):
         """Where the other side is."""
         return self.connection.remote
 
+    @property
+    def depth(self) -> int:
+        """How many connections the stream's own is inside of."""
+        return self._muxer.depth
+
+    @property
+    def paused(self) -> bool:
+        """Whether the connection does not listen, for want of room."""
+        return self._muxer.paused
+
     # -- receiving -------------------------------------------------------------------------------------------------
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
@@ -120,51 +158,70 @@ class Stream(trio.abc.HalfCloseableStream):
 
     @property
     def _silent(self) -> bool:
-        return not (self._chunks or self._ended or self._failure or self._closed or self._front)
+        return not (self._unread or self._ended or self._failure or self._closed)
 
     def _take(self, limit: int) -> bytes:
         if self._closed:
             raise trio.ClosedResourceError("this stream was closed here")
-        if self._front:
-            taken, self._front = self._front[:limit], self._front[limit:]
+        if self._unread:
+            before = self._unread.held
+            taken = self._unread.take(limit)
+            self._was_read(len(taken), before - self._unread.held)
             return taken
-        if self._chunks:
-            return self._take_chunks(limit)
         if self._failure is not None and not self._ended:
             raise self._broken()
         return b""
 
-    def _take_chunks(self, limit: int) -> bytes:
-        taken = self._chunks.popleft()
-        if len(taken) > limit:
-            self._chunks.appendleft(taken[limit:])
-            taken = taken[:limit]
-        elif self._chunks and len(taken) + len(self._chunks[0]) <= limit:
-            taken = self._join(taken, limit)
-        self._release(len(taken))
-        if self._failure is None:
-            self._muxer.consumed(self, len(taken))
-        return taken
+    def _was_read(self, size: int, held: int) -> None:
+        """`size` bytes were read, of which `held` were counted."""
+        self.received += size
+        self._muxer.budget.give_back(held)
+        self._credit(held)
 
-    def _join(self, first: bytes, limit: int) -> bytes:
-        parts, size = [first], len(first)
-        while self._chunks and size + len(self._chunks[0]) <= limit:
-            parts.append(self._chunks.popleft())
-            size += len(parts[-1])
-        return b"".join(parts)
-
-    def _release(self, size: int) -> None:
-        self._buffered -= size
-        self._muxer.budget.give_back(size)
+    def _credit(self, size: int) -> None:
+        if size and self._failure is None:
+            self._muxer.consumed(self, size)
 
     def push_back(self, data: bytes) -> None:
         """Put bytes that a negotiation read too far in front of everything else."""
-        self._front = data + self._front
+        self._unread.push_back(data)
+
+    async def carry_to(self, sink: Sink, *, frames: Onward | None = None, limit: int = MAX_READ) -> int:
+        """Give all that comes to `sink`, to the clean end; how many bytes that was. Raises as `receive_some` does.
+
+        What waits here is offered by `limit` bytes at a time. `frames` takes what arrives instead of `sink.take`,
+        each part behind `HEADER_BYTES` that may be overwritten.
+        """
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving from this stream")
+        self._receiving, before = True, self.received
+        try:
+            await trio.lowlevel.checkpoint()
+            await self._carry_to(sink, frames or _without_room(sink.take), limit)
+        finally:
+            self._receiving, self._onward = False, None
+        return self.received - before
+
+    async def _carry_to(self, sink: Sink, onward: Onward, limit: int) -> None:
+        while self._trouble is None:
+            if self._closed or not self._unread:
+                if not self._silent:
+                    self._take(limit)  # the end: it raises, unless that is a clean one
+                    return
+                self._onward = onward
+                await self._readable.park()
+            elif taken := sink.take(self._unread.first(limit)):
+                before = self._unread.held
+                self._unread.drop(taken)
+                self._was_read(taken, before - self._unread.held)
+            else:
+                await sink.writable()
+        raise self._trouble
 
     # -- sending ---------------------------------------------------------------------------------------------------
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Queue all of `data`, waiting for the window and for a fair turn. Raises `StreamWasReset`, `StreamLost`."""
+        """Send all of `data`, waiting for the window and for a fair turn. Raises `StreamWasReset`, `StreamLost`."""
         self._take_the_pen()
         try:
             await trio.lowlevel.checkpoint()
@@ -174,26 +231,119 @@ class Stream(trio.abc.HalfCloseableStream):
             self._sending = False
 
     async def _send(self, rest: memoryview) -> None:
+        spent = 0
         try:
             while rest:
-                await self._turn()
-                taken = self._muxer.send(self, rest[:SLICE])
-                rest = rest[taken:]
-                if not taken:
-                    await self._window()
+                if taken := self.send_now((rest,)):
+                    rest = rest[taken:]
+                    spent = await self._spend(spent + taken)
+                else:
+                    await self.sendable()
         except BaseException:
             self._torn = True
             raise
 
-    async def _turn(self) -> None:
-        if self._muxer.crowded:
-            await self._muxer.turn()
-            self._check_sendable()
+    async def carry_from(self, source: Source) -> int:
+        """Send all that `source` gives, to its clean end; how many bytes that was.
 
-    async def _window(self) -> None:
-        while self._shut:
+        Raises `StreamWasReset`, `StreamLost`, also while the source has nothing, and what the source raises.
+        """
+        self._take_the_pen()
+        before, whole = self.sent, False
+        try:
+            with trio.CancelScope() as self._scope:
+                await trio.lowlevel.checkpoint()
+                self._check_sendable()
+                await self._carry_from(source)
+                whole = True
+        finally:
+            self._torn |= not whole
+            self._sending, self._scope = False, None
+        if not whole:
+            self._check_sendable()
+        return self.sent - before
+
+    async def _carry_from(self, source: Source) -> None:
+        outlet, slots, spent = self._muxer.outlet, 1, 0
+        while True:
+            small = slots == 1 and outlet.takes_small and not outlet.is_free
+            self._wanted = MIN_SEND
+            if outlet.window(self.number) < MIN_SEND or not (small or outlet.is_free or self._my_turn):
+                await self.sendable()
+                continue
+            try:
+                if small:
+                    size, full = outlet.probe(self.number, source)
+                else:
+                    size, full = outlet.pull(self.number, source, slots)
+            except BlockingIOError:
+                slots, spent = max(1, slots // 2), 0
+                await source.readable()
+                self._check_sendable()
+                continue
+            finally:
+                self._my_turn = False
+            if not size:
+                return
+            self._count(size)
+            slots = min(2 * slots, SLOTS) if full else slots
+            spent = await self._spend(spent + size)
+
+    async def _spend(self, spent: int) -> int:
+        """Let others run after a `TURN`; what is spent of the present one."""
+        if spent < TURN:
+            return spent
+        await trio.lowlevel.checkpoint()
+        self._check_sendable()
+        return 0
+
+    def send_now(self, parts: Sequence[Buffer]) -> int:
+        """Send what window and turn allow, without waiting; how many bytes. `sendable` waits until there are some.
+
+        For one sender at a time, as `send_all`. Raises `StreamWasReset`, `StreamLost`.
+        """
+        self._check_sendable()
+        size = sum(map(len, parts))
+        self._wanted = min(size, MIN_SEND)
+        taken = self._muxer.outlet.offer(self.number, parts, size, turn=self._my_turn)
+        self._my_turn = False
+        self._count(taken)
+        return taken
+
+    def send_frames(self, frames: Sequence[memoryview]) -> int:
+        """The same for bytes behind `HEADER_BYTES` that may be overwritten."""
+        self._check_sendable()
+        if self._muxer.outlet.is_free and len(frames) <= MANY:
+            taken = self._muxer.outlet.send_frames(self.number, frames)
+            self._count(taken)
+            if taken:
+                return taken
+        return self.send_now([frame[HEADER_BYTES:] for frame in frames])
+
+    def room(self) -> int:
+        """How many bytes `send_slots` would take now."""
+        return 0 if self._closed or self._failure is not None else self._muxer.outlet.room(self.number)
+
+    def send_slots(self, slots: Slots, sizes: Sequence[int], inset: int) -> int:
+        """Send what a connection inside of this stream has sealed in slots: all or nothing, now."""
+        self._check_sendable()
+        taken = self._muxer.outlet.send_slots(self.number, slots, sizes, inset)
+        self._count(taken)
+        return taken
+
+    def _count(self, size: int) -> None:
+        self.sent += size
+        self._muxer.sent += size
+
+    async def sendable(self) -> None:
+        """Wait for the window and for a turn, as far as they are needed."""
+        while self._muxer.outlet.window(self.number) < self._wanted:
             await self._writable.park()
             self._check_sendable()
+        if not (self._my_turn or self._muxer.outlet.is_free):
+            await self._muxer.outlet.turn()
+            self._check_sendable()
+            self._my_turn = True
 
     def _take_the_pen(self) -> None:
         if self._sending:
@@ -212,8 +362,7 @@ class Stream(trio.abc.HalfCloseableStream):
         try:
             await trio.lowlevel.checkpoint()
             self._check_sendable()
-            await self._window()
-            await self._turn()
+            await self.sendable()
         finally:
             self._sending = False
 
@@ -252,7 +401,7 @@ class Stream(trio.abc.HalfCloseableStream):
     def _close(self) -> None:
         if self._closed:
             return
-        if self._torn or self._sending or self._chunks or self._front:
+        if self._torn or self._sending or self._unread:
             self.reset()
             return
         self._mark_closed()
@@ -277,15 +426,16 @@ class Stream(trio.abc.HalfCloseableStream):
         self._wake_all()
 
     def _drop_unread(self) -> None:
-        self._chunks.clear()
-        self._front = b""
-        self._release(self._buffered)
+        self._muxer.budget.give_back(self._unread.held)
+        self._unread.clear()
 
     def _wake_all(self) -> None:
         self._readable.unpark_all()
         self._writable.unpark_all()
-        if self._sending:
-            self._muxer.call_all()
+        if self._scope is not None:
+            self._scope.cancel()
+        elif self._sending:
+            self._muxer.outlet.call_all()
 
     def _broken(self) -> StreamWasReset | StreamLost:
         assert self._failure is not None
@@ -300,14 +450,27 @@ class Stream(trio.abc.HalfCloseableStream):
         """Whether nobody here will read from or write to the stream any more."""
         return self._closed
 
-    def data_arrived(self, data: bytes) -> None:
-        """The multiplexer: these bytes came."""
-        if self._chunks and len(self._chunks[-1]) + len(data) <= SMALL:
-            self._chunks[-1] += data
-        else:
-            self._chunks.append(data)
-        self._buffered += len(data)
-        self._muxer.budget.take(len(data))
+    def data_arrived(self, frames: list[memoryview]) -> None:
+        """The multiplexer: these bytes came, each part behind `HEADER_BYTES` of room."""
+        if self._onward is None:
+            self._store(frames, 0)
+            return
+        size = sum(map(len, frames)) - HEADER_BYTES * len(frames)
+        try:
+            taken = self._onward(frames)
+        except Exception as why:  # it is the trouble of who reads, not of the connection
+            self._trouble, taken = why, size
+            self._readable.unpark()
+        self.received += taken
+        self._credit(taken)
+        if taken < size and not self._closed:
+            self._store(frames, taken)
+
+    def _store(self, frames: list[memoryview], skip: int) -> None:
+        self._onward = None
+        before = self._unread.held
+        self._unread.store(frames, skip)
+        self._muxer.budget.take(self._unread.held - before)
         self._readable.unpark()
 
     def end_arrived(self) -> None:
@@ -318,12 +481,7 @@ class Stream(trio.abc.HalfCloseableStream):
 
     def window_grew(self) -> None:
         """The multiplexer: there is something to send into again."""
-        self._shut = False
         self._writable.unpark_all()
-
-    def window_is_shut(self) -> None:
-        """The multiplexer: the window took nothing."""
-        self._shut = True
 
     def failed(self, failure: type[StreamWasReset | StreamLost]) -> None:
         """The multiplexer: the stream is broken."""
@@ -332,42 +490,7 @@ class Stream(trio.abc.HalfCloseableStream):
             self._drop_unread()
         self._wake_all()
 
-    # -- in the shape of libp2p's INetStream -----------------------------------------------------------------------
 
-    def get_protocol(self) -> str | None:
-        """The protocol, once negotiated."""
-        return self.protocol
-
-    def set_protocol(self, protocol_id: str) -> None:
-        """Name the protocol."""
-        self.protocol = protocol_id
-
-    def get_remote_address(self) -> tuple[str, int] | None:
-        """IP address and port of the other side; None for a circuit."""
-        ip, port = self.remote.ip, self.remote.port
-        return None if ip is None or port is None or self.remote.is_circuit else (str(ip), port)
-
-    async def read(self, n: int | None = None) -> bytes:
-        """As `receive_some`."""
-        return await self.receive_some(n)
-
-    async def write(self, data: bytes) -> None:
-        """As `send_all`."""
-        await self.send_all(data)
-
-    async def close(self) -> None:
-        """As `aclose`."""
-        await self.aclose()
-
-    async def close_write(self) -> None:
-        """As `send_eof`."""
-        await self.send_eof()
-
-
-def positive(max_bytes: int) -> int:
-    """`max_bytes`, as trio wants it checked."""
-    if not isinstance(max_bytes, int):
-        raise TypeError("max_bytes must be a whole number")
-    if max_bytes < 1:
-        raise ValueError("max_bytes must be at least 1")
-    return max_bytes
+def _without_room(take: Onward) -> Onward:
+    """`take` for frames."""
+    return lambda frames: take([frame[HEADER_BYTES:] for frame in frames])

@@ -1,28 +1,32 @@
 """A TCP connection as a byte stream that costs no task switch while the kernel has bytes, or room, for us.
 
 trio's own `SocketStream` yields to the scheduler at every call. Here a call that can be answered at once is; the user
-of `receive` and `send` (the multiplexer) yields by its own budget of bytes instead. `receive_some` and `send_all` are
+of `carry_to` and `send_now` (the multiplexer) yields by a budget of bytes instead. `receive_some` and `send_all` are
 checkpoints as trio asks of them; handshakes use these.
 """
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from typing import Final
 
 import trio
 
 from peerupd.model.addresses import Multiaddr, tcp_multiaddr
-from peerupd.p2p.streams import positive
+from peerupd.p2p.inetstream import positive
+from peerupd.p2p.links import Inlet, carry
+from peerupd.p2p.scratch import Slots, incoming
 
-READ_SIZE: Final = 256 * 1024  # bytes asked of the kernel at once
+_ROOM: Final = 1 << 30  # bytes; the kernel takes what it can, and the rest is kept
 _SOME: Final = 4096  # bytes, for who does not say how many; that is handshakes
-
-_scratch = bytearray(READ_SIZE)  # of all connections: what is in it is used up before anybody else runs
 
 
 class TcpStream(trio.abc.HalfCloseableStream):
-    """Over a connected, non-blocking socket of the standard library."""
+    """Over a connected, non-blocking socket of the standard library; a `p2p.links.Link`."""
+
+    depth = 0
+    paused = False
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -43,24 +47,40 @@ class TcpStream(trio.abc.HalfCloseableStream):
         host, port = self._socket.getpeername()[:2]
         return tcp_multiaddr(host, port)
 
+    async def carry_to(self, inlet: Inlet) -> int:
+        """Give all that comes to `inlet`, to the end."""
+        return await carry(self.receive, inlet)
+
     async def receive(self) -> memoryview:
-        """What the kernel has, at most `READ_SIZE`; empty at the end. Valid only until the next await."""
+        """What the kernel has; empty at the end. Valid only until the next await."""
         while True:
             self._check_open()
             try:
-                return memoryview(_scratch)[: self._socket.recv_into(_scratch)]
+                return incoming[: self._socket.recv_into(incoming)]
             except BlockingIOError:
                 await _readable(self._socket)
+
+    def room(self) -> int:
+        """More than anybody has."""
+        return _ROOM
+
+    def send_slots(self, slots: Slots, sizes: Sequence[int], inset: int) -> int:
+        """Send what lies in slots, as far as the kernel takes it."""
+        return self.send_now(slots.joined(sizes, inset))
+
+    def send_now(self, data: bytes | bytearray | memoryview) -> int:
+        """Send what the kernel takes."""
+        self._check_open()
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
 
     async def send(self, data: bytes | bytearray | memoryview) -> None:
         """Give all of `data` to the kernel."""
         rest = memoryview(data)
-        while rest:
-            self._check_open()
-            try:
-                rest = rest[self._socket.send(rest) :]
-            except BlockingIOError:
-                await _writable(self._socket)
+        while rest := rest[self.send_now(rest) :]:
+            await _writable(self._socket)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """As trio says; broken connections raise `trio.BrokenResourceError`."""

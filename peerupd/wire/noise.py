@@ -10,9 +10,9 @@ big-endian length. The payload `who` of the second and third message holds the s
 over the static key of this handshake (libp2p specs, noise): only with that is the peer known. The initiator checks it
 before it says who it is. Until then at most two messages of `MAX_HANDSHAKE_MESSAGE` bytes are waited for.
 
-Afterwards a `Session` seals any amount of bytes into records and opens whatever arrived: whole batches per call, one
-buffer for the result, encrypted from where the bytes lie. `cryptography` before 47 has no `encrypt_into`; then each
-record is a bytes object of its own.
+Afterwards a `Session` seals bytes into records and opens whatever arrived, by whole batches and in buffers of the
+caller: `seal_in_place` encrypts where the plaintext lies, `open_into` puts the plaintexts of all records one behind the
+other. `cryptography` before 47 has no `encrypt_into`; then each record is a bytes object of its own on its way.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ MAX_MUXERS: Final = 32  # named in one handshake
 RECORD: Final = (
     12 + 32 * 1024
 )  # bytes of plaintext: a yamux frame of 32 KiB; larger ones leave the processor's L1 cache
+LENGTH: Final = 2  # bytes before a record
 TAG: Final = 16  # bytes
+MAX_RECORD: Final = 65535  # bytes after its length, with its tag
 KEY: Final = 32  # bytes, of X25519 and ChaCha20
 HAS_INTO: Final = hasattr(ChaCha20Poly1305, "encrypt_into")
 
@@ -195,70 +197,86 @@ class Session:
         self._sealed = 0  # records
         self._opened = 0  # records
         self._pending = bytearray()  # the beginning of one record
-        self._seal_into = self._sealed_into if into else self._sealed_copied
-        self._open_into = self._opened_into if into else self._opened_copied
+        self._seal = self._sealed_into if into else self._sealed_copied
+        self._open = self._opened_into if into else self._opened_copied
 
     def seal(self, data: Buffer | Sequence[Buffer]) -> bytearray:
         """The records that carry `data` (or all of its pieces), in the order of calls; small pieces share a record."""
         records = list(_records((data,) if isinstance(data, Buffer) else data))
-        size = sum(map(len, records)) + len(records) * (_length.size + TAG)
+        size = sum(map(len, records)) + len(records) * (LENGTH + TAG)
         out = bytearray(size)
         view, at = memoryview(out), 0
         for record in records:
-            end = at + _length.size + len(record) + TAG
-            _length.pack_into(out, at, len(record) + TAG)
-            self._seal_into(record, view[at + _length.size : end])
-            at = end
+            at = self.seal_into(record, view, at)
         return out
+
+    def seal_into(self, plain: Buffer, wire: memoryview, at: int) -> int:
+        """Put the record that carries `plain` at `at`; where it ends. At most `MAX_RECORD - TAG` bytes."""
+        end = at + LENGTH + len(plain) + TAG
+        _length.pack_into(wire, at, end - at - LENGTH)
+        self._seal(plain, wire[at + LENGTH : end])
+        return end
+
+    def seal_in_place(self, wire: memoryview, at: int, size: int) -> int:
+        """The same for plaintext that lies `LENGTH` bytes behind `at` already."""
+        start = at + LENGTH
+        end = start + size + TAG
+        _length.pack_into(wire, at, size + TAG)
+        self._seal(wire[start : start + size], wire[start:end])
+        return end
 
     def open(self, data: Buffer) -> bytearray:
         """All the plaintext that `data` completed, maybe none; raises `ProtocolViolation` if it is not genuine."""
-        records = self._completed(memoryview(data))
-        out = bytearray(sum(map(len, records)) - TAG * len(records))
-        view, at = memoryview(out), 0
+        plain = bytearray(len(self._pending) + len(data))
+        end = self.open_into(data, memoryview(plain), 0)
+        del plain[end:]
+        return plain
+
+    def open_into(self, data: Buffer, plain: memoryview, at: int) -> int:
+        """Put all the plaintext that `data` completed into `plain` from `at` on; where it ends.
+
+        There must be room for `data` and for a record begun earlier (`MAX_RECORD`). Raises as `open` does.
+        """
         try:
-            for record in records:
-                end = at + len(record) - TAG
-                self._open_into(record, view[at:end])
-                at = end
+            return self._opened_records(memoryview(data), plain, at)
         except InvalidTag:
             raise ProtocolViolation("a Noise record does not authenticate") from None
-        return out
 
-    def _completed(self, view: memoryview) -> list[memoryview]:
-        """The whole records, without their lengths; what is left over is kept for the next call."""
-        found: list[memoryview] = []
-        at = self._complete_pending(view, found)
-        while len(view) - at >= _length.size:
-            end = at + _record_end(view, at)
-            if end > len(view):
+    def _opened_records(self, view: memoryview, plain: memoryview, at: int) -> int:
+        start, left = 0, len(view)
+        if self._pending:
+            start, at = self._complete_pending(view, plain, at)
+        while left - start >= LENGTH:
+            end = start + _record_end(view, start)
+            if end > left:
                 break
-            found.append(view[at + _length.size : end])
-            at = end
-        self._pending += view[at:]
-        return found
+            until = at + end - start - LENGTH - TAG
+            self._open(view[start + LENGTH : end], plain[at:until])
+            start, at = end, until
+        self._pending += view[start:]
+        return at
 
-    def _complete_pending(self, view: memoryview, found: list[memoryview]) -> int:
-        """Give the record begun earlier what it lacks; how many bytes of `view` that took."""
-        if not self._pending:
-            return 0
-        at = max(0, _length.size - len(self._pending))
-        self._pending += view[:at]
-        if len(self._pending) < _length.size:
-            return at
+    def _complete_pending(self, view: memoryview, plain: memoryview, at: int) -> tuple[int, int]:
+        """Give the record begun earlier what it lacks; how many bytes of `view` that took, and where `plain` ends."""
+        start = max(0, LENGTH - len(self._pending))
+        self._pending += view[:start]
+        if len(self._pending) < LENGTH:
+            return start, at
         lacking = _record_end(self._pending, 0) - len(self._pending)
-        self._pending += view[at : at + lacking]
-        if len(view) - at >= lacking:
-            found.append(memoryview(self._pending)[_length.size :])
-            self._pending = bytearray()
-        return min(at + lacking, len(view))
+        self._pending += view[start : start + lacking]
+        if len(view) - start < lacking:
+            return len(view), at
+        record, self._pending = memoryview(self._pending)[LENGTH:], bytearray()
+        end = at + len(record) - TAG
+        self._open(record, plain[at:end])
+        return start + lacking, end
 
-    def _sealed_into(self, record: Buffer, out: memoryview) -> None:
-        self._sealer.encrypt_into(_nonce(self._sealed), record, None, out)
+    def _sealed_into(self, plain: Buffer, out: memoryview) -> None:
+        self._sealer.encrypt_into(_nonce(self._sealed), plain, None, out)
         self._sealed += 1
 
-    def _sealed_copied(self, record: Buffer, out: memoryview) -> None:
-        out[:] = self._sealer.encrypt(_nonce(self._sealed), record, None)
+    def _sealed_copied(self, plain: Buffer, out: memoryview) -> None:
+        out[:] = self._sealer.encrypt(_nonce(self._sealed), plain, None)
         self._sealed += 1
 
     def _opened_into(self, record: memoryview, out: memoryview) -> None:
@@ -326,10 +344,10 @@ def _records(pieces: Sequence[Buffer]) -> Iterator[Buffer]:
 
 def _record_end(data: Buffer, at: int) -> int:
     """How many bytes the record at `at` has, with its length."""
-    (size,) = _length.unpack_from(data, at)
+    size = data[at] << 8 | data[at + 1]
     if size < TAG:
         raise ProtocolViolation(f"Noise record of {size} bytes, less than its tag")
-    return _length.size + int(size)
+    return LENGTH + size
 
 
 def _framed(message: bytes) -> bytes:

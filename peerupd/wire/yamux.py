@@ -1,9 +1,12 @@
 """Many streams over one connection: yamux (hashicorp/yamux `spec.md`, libp2p specs, yamux), both roles.
 
-Theory of operation. `receive` takes bytes as they come and answers with events; a data frame is handed on in the parts
-in which it arrives, so that nothing is kept but twelve bytes of a header. What is to be sent waits in two queues, of
-which the first goes first: short frames that must not wait (openings, window updates, answers), then data with all
-that must keep its place behind it. `take_output` empties both.
+Theory of operation. `receive` takes bytes as they come and answers with events. Data is not copied: neighbouring frames
+of one stream are one event, whose parts lie in the caller's buffer, each with room before it where its header was, so
+that a relay can put another header there. Nothing is kept but twelve bytes of a header.
+
+What is to be sent waits in two queues, of which the first goes first: short frames that must not wait (openings, window
+updates, answers), then data with all that must keep its place behind it. `take_output` empties both. Who has much to
+send builds the frames elsewhere, with headers by `put_header`, and sends them when the queues are empty.
 
 Each direction of a stream has a window. We send only if the window has room for the data or for `MIN_SEND`: slivers
 would make slivers of all that follows. We widen the window when the reader took half of it, and double it, up to
@@ -25,7 +28,7 @@ from peerupd.wire.protobuf import Buffer
 
 PROTOCOL: Final = "/yamux/1.0.0"
 INITIAL_WINDOW: Final = 256 * 1024  # bytes, by the specification
-MAX_WINDOW: Final = 4 * 1024 * 1024  # bytes; more gains nothing below 10 Gbit/s x 3 ms or 300 Mbit/s x 100 ms
+MAX_WINDOW: Final = 16 * 1024 * 1024  # bytes; enough for 10 Gbit/s x 13 ms or 1 Gbit/s x 130 ms
 MAX_GROWTH: Final = 64 * 1024 * 1024  # bytes above the initial window, for all streams of a connection together
 MAX_SEND_WINDOW: Final = 2**32 - 1  # bytes
 MAX_FRAME: Final = 32 * 1024  # bytes of data in a frame of ours
@@ -38,6 +41,7 @@ UNKNOWN_RTT: Final = 0.05  # seconds, until somebody has measured it
 HEADER_BYTES: Final = 12
 
 _header = struct.Struct(">BBHII")  # version, type, flags, stream, length
+_unpack = _header.unpack_from
 _VERSION: Final = 0
 _DATA, _WINDOW_UPDATE, _PING, _GO_AWAY = range(4)
 _SYN, _ACK, _FIN, _RST = 1, 2, 4, 8
@@ -65,12 +69,25 @@ class StreamAccepted:
     stream: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, match_args=False)
 class DataReceived:
     """Some bytes of a stream; `Yamux.consumed` gives their room back."""
 
+    __match_args__ = ("stream", "data")
+
     stream: int
-    data: bytes
+    frames: list[memoryview]
+    """Behind `HEADER_BYTES` of room, in the buffer that `receive` was given; to be used up before it is filled anew."""
+
+    @property
+    def parts(self) -> list[memoryview]:
+        """The bytes, without the room."""
+        return [frame[HEADER_BYTES:] for frame in self.frames]
+
+    @property
+    def data(self) -> bytes:
+        """The bytes, copied."""
+        return b"".join(self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +205,15 @@ class Yamux:
         state.room -= len(view)
         return len(view)
 
+    def room(self, stream: int) -> int:
+        """How many bytes may be sent now; raises as `send` does."""
+        return self._sending(stream).room
+
+    def put_header(self, stream: int, size: int, buffer: bytearray | memoryview, at: int) -> None:
+        """Put the header of a data frame of `size` bytes at `at`; there must be `room` for it."""
+        self._streams[stream].room -= size
+        _header.pack_into(buffer, at, _VERSION, _DATA, 0, stream, size)
+
     def finish(self, stream: int) -> None:
         """Say that no more data follows; once, and nothing to do if the stream is forgotten."""
         state = self._streams.get(stream)
@@ -235,24 +261,62 @@ class Yamux:
 
     # -- what the other side says ----------------------------------------------------------------------------------
 
-    def receive(self, data: Buffer) -> list[Event]:
-        """What `data` means; raises `ProtocolViolation`, after which the connection is to be closed."""
+    def receive(self, data: Buffer, start: int = 0) -> list[Event]:
+        """What `data`, from `start` on, means; raises `ProtocolViolation`: the connection is to be closed then.
+
+        Data is not copied if `data` can be written to and `start` is `HEADER_BYTES` or more.
+        """
         view = memoryview(data)
         events: list[Event] = []
-        at = 0
-        while at < len(view):
-            at = self._body(view, at, events) if self._body_left else self._head(view, at, events)
+        at, end = start, len(view)
+        if self._body_left or self._partial:
+            at = self._go_on(view, at, events)
+        while end - at >= HEADER_BYTES:
+            version, kind, flags, stream, length = _unpack(view, at)
+            body = at + HEADER_BYTES
+            state = self._streams.get(stream)
+            if (
+                version == flags == kind == 0  # _VERSION, nothing, _DATA: what most frames are
+                and state is not None
+                and 0 < length <= state.credit
+                and length <= end - body
+                and not state.ended
+            ):
+                state.credit -= length
+                _got(stream, view[at : body + length], events)
+                at = body + length
+            else:
+                self._on_frame(version, kind, flags, stream, length, events)
+                at = self._body(view, body, events) if self._body_left else body
+        self._partial += view[at:]
         return events
 
-    def _head(self, view: memoryview, at: int, events: list[Event]) -> int:
-        """Take a header in, or the part of it that is there; where the rest begins."""
-        end = at + HEADER_BYTES - len(self._partial)
-        head = self._partial + view[at:end]
-        if len(head) < HEADER_BYTES:
-            self._partial = head
-            return len(view)
-        self._partial = b""
-        version, kind, flags, stream, length = _header.unpack(head)
+    def _go_on(self, view: memoryview, at: int, events: list[Event]) -> int:
+        """Take in the rest of a frame that began earlier; where the next begins."""
+        if self._partial:
+            rest = at + HEADER_BYTES - len(self._partial)
+            head = self._partial + view[at:rest]
+            if len(head) < HEADER_BYTES:
+                self._partial = head
+                return len(view)
+            self._partial, at = b"", rest
+            version, kind, flags, stream, length = _unpack(head)
+            self._on_frame(version, kind, flags, stream, length, events)
+        return self._body(view, at, events) if self._body_left else at
+
+    def _body(self, view: memoryview, at: int, events: list[Event]) -> int:
+        """Hand on what is there of a data frame; where the rest begins."""
+        end = min(at + self._body_left, len(view))
+        state = self._streams.get(self._body_of)
+        self._body_left -= end - at
+        if state is not None:
+            if end > at:
+                _got(state.id, _with_room(view, at, end), events)
+            if self._body_ends and not self._body_left:
+                self._on_end(state, events)
+        return end
+
+    def _on_frame(self, version: int, kind: int, flags: int, stream: int, length: int, events: list[Event]) -> None:
         if version != _VERSION or kind > _GO_AWAY:
             raise ProtocolViolation(f"yamux frame of version {version}, type {kind}")
         if kind == _PING:
@@ -262,18 +326,6 @@ class Yamux:
             events.append(WentAway(length))
         else:
             self._on_stream(kind, flags, stream, length, events)
-        return end
-
-    def _body(self, view: memoryview, at: int, events: list[Event]) -> int:
-        """Hand on what is there of a data frame; where the rest begins."""
-        end = min(at + self._body_left, len(view))
-        self._body_left -= end - at
-        state = self._streams.get(self._body_of)
-        if state is not None:
-            events.append(DataReceived(state.id, bytes(view[at:end])))
-            if self._body_ends and not self._body_left:
-                self._on_end(state, events)
-        return end
 
     def _on_ping(self, flags: int, value: int, events: list[Event]) -> None:
         if flags & _SYN:
@@ -391,3 +443,17 @@ class Yamux:
     def _queue_frame(self, queue: list[Buffer], frame: bytes) -> None:
         queue.append(frame)
         self.output_size += len(frame)
+
+
+def _got(stream: int, frame: memoryview, events: list[Event]) -> None:
+    if events and isinstance(last := events[-1], DataReceived) and last.stream == stream:
+        last.frames.append(frame)
+    else:
+        events.append(DataReceived(stream, [frame]))
+
+
+def _with_room(view: memoryview, start: int, end: int) -> memoryview:
+    """These bytes behind room for a header: what lies before them was a header, or is the caller's."""
+    if start >= HEADER_BYTES:
+        return view[start - HEADER_BYTES : end]
+    return memoryview(bytearray(HEADER_BYTES) + view[start:end])

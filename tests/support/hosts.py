@@ -15,7 +15,7 @@ from peerupd.model.names import PeerId
 from peerupd.p2p.budget import Pool
 from peerupd.p2p.connection import Connection, Facts
 from peerupd.p2p.host import Host
-from peerupd.p2p.muxer import Over
+from peerupd.p2p.links import Over
 from peerupd.p2p.streams import Stream
 from peerupd.p2p.upgrade import Upgraded
 from peerupd.trust.authorized_keys import Allowlist

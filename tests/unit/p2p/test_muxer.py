@@ -12,8 +12,10 @@ import trio.testing
 
 from peerupd.model.errors import ConnectionLost
 from peerupd.p2p.budget import Budget, Pool
-from peerupd.p2p.muxer import OUTPUT_BOUND, PING_EVERY, SILENCE
-from peerupd.p2p.streams import SLICE, Stream, StreamLost
+from peerupd.p2p.muxer import PING_EVERY, SILENCE
+from peerupd.p2p.outlet import SLICE, SMALL, SMALL_BOUND
+from peerupd.p2p.scratch import PAYLOAD
+from peerupd.p2p.streams import Stream, StreamLost
 from peerupd.wire.yamux import INITIAL_WINDOW
 from tests.support.hosts import connected
 
@@ -99,7 +101,7 @@ async def test_the_peer_that_leaves_is_asked_for_no_more_streams() -> None:
     async with connected() as pair:
         ours, theirs = await pair.streams()
         pair.second._muxer._yamux.go_away()
-        pair.second._muxer._work.unpark()
+        pair.second._muxer.outlet.flush()
         await settle()
         with pytest.raises(ConnectionLost, match="no more streams"):
             await pair.first.open_stream(["/x"])
@@ -118,7 +120,7 @@ async def test_garbage_ends_the_connection_and_nothing_else(garbage: bytes) -> N
 async def test_a_bug_in_reading_ends_the_connection_and_is_told(caplog: pytest.LogCaptureFixture) -> None:
     async with connected() as pair:
 
-        def broken(_data: object) -> Sequence[object]:
+        def broken(_data: object, _start: int) -> Sequence[object]:
             raise RuntimeError("a bug")
 
         pair.second._muxer._yamux.receive = broken  # type: ignore[method-assign, assignment]
@@ -129,7 +131,7 @@ async def test_a_bug_in_reading_ends_the_connection_and_is_told(caplog: pytest.L
         assert "a bug" in pair.second.reason
 
 
-async def test_a_small_message_waits_for_one_slice_of_each_who_came_before() -> None:
+async def test_a_small_message_waits_for_no_turn() -> None:
     async with connected() as pair, trio.open_nursery() as nursery:
         bulk = [await pair.streams() for _ in range(4)]
         small = await pair.streams()
@@ -139,9 +141,20 @@ async def test_a_small_message_waits_for_one_slice_of_each_who_came_before() -> 
         for _ in range(20):
             before = pair.first.sent
             await small[0].send_all(b"x")
-            # three outputs may go out meanwhile, and whoever finds one nearly full still adds a whole slice to it
-            assert pair.first.sent - before <= len(b"x") + 3 * (OUTPUT_BOUND + SLICE) + len(bulk) * SLICE
+            # one round of the scheduler, in which each of the others comes to its turn at most once
+            assert pair.first.sent - before <= len(b"x") + len(bulk) * SLICE * PAYLOAD
             assert await small[1].receive_some() == b"x"
+        nursery.cancel_scope.cancel()
+
+
+async def test_small_messages_that_wait_are_bounded_all_together() -> None:
+    async with connected() as pair, trio.open_nursery() as nursery:
+        pair.stop_first_link()
+        streams = [pair.half_stream() for _ in range(2 * SMALL_BOUND // SMALL)]
+        for stream in streams:
+            nursery.start_soon(stream.send_all, bytes(SMALL))
+        await settle()
+        assert pair.first.sent <= SMALL_BOUND + 2 * SMALL  # the first one is under way already
         nursery.cancel_scope.cancel()
 
 

@@ -10,7 +10,8 @@ import trio
 from trio.testing import check_half_closeable_stream
 
 from peerupd.p2p.listener import Listener
-from peerupd.p2p.tcp import READ_SIZE, TcpStream
+from peerupd.p2p.scratch import READ_SIZE
+from peerupd.p2p.tcp import TcpStream
 from tests.support.hosts import LOOPBACK, until
 
 
@@ -86,7 +87,7 @@ async def test_a_listener_gives_up_no_connection_for_one_that_died_in_the_queue(
         dying.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     with socket.create_connection(("127.0.0.1", listener.address.port or 0)):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(listener.serve, got.append)
+            nursery.start_soon(listener.serve, lambda sock, _where: got.append(sock))
             await until(lambda: got)
             nursery.cancel_scope.cancel()
     for one in got:

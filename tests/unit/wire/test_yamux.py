@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import defaultdict
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from peerupd.model.errors import ConnectionLost, LimitReached, ProtocolViolation, StreamReset
 from peerupd.wire.yamux import (
+    HEADER_BYTES,
     INITIAL_WINDOW,
     MAX_FRAME,
     MAX_GROWTH,
@@ -42,6 +44,19 @@ def frame(kind: int, flags: int = 0, stream: int = 0, value: int | bytes = 0, *,
     """A frame as it is on the wire; `value` is the body of a data frame, or the length field."""
     body = value if isinstance(value, bytes) else b""
     return struct.pack(">BBHII", version, kind, flags, stream, len(body) if body else value or 0) + body
+
+
+@dataclass(frozen=True)
+class Data:
+    """A `DataReceived` with its bytes."""
+
+    stream: int
+    data: bytes
+
+
+def heard(machine: Yamux, data: bytes, start: int = 0) -> list[object]:
+    """What `data` means to the machine."""
+    return [Data(e.stream, e.data) if isinstance(e, DataReceived) else e for e in machine.receive(data, start)]
 
 
 def output(machine: Yamux) -> bytes:
@@ -77,15 +92,15 @@ def test_a_stream_that_the_other_side_opens_is_accepted_at_once(kind):
 
 def test_the_first_frame_may_open_carry_data_and_finish():
     machine = Yamux(client=False)
-    events = machine.receive(frame(DATA, SYN | FIN, 1, b"all of it"))
-    assert events == [StreamOpened(1), DataReceived(1, b"all of it"), EndReceived(1)]
+    events = heard(machine, frame(DATA, SYN | FIN, 1, b"all of it"))
+    assert events == [StreamOpened(1), Data(1, b"all of it"), EndReceived(1)]
 
 
 def test_the_acceptance_of_our_stream_is_told_once():
     machine = Yamux(client=True)
     machine.open()
     assert machine.receive(frame(UPDATE, ACK, 1)) == [StreamAccepted(1)]
-    assert machine.receive(frame(DATA, ACK, 1, b"x")) == [DataReceived(1, b"x")]
+    assert heard(machine, frame(DATA, ACK, 1, b"x")) == [Data(1, b"x")]
 
 
 def test_the_acceptance_of_their_own_stream_means_nothing():
@@ -102,7 +117,7 @@ def test_an_opening_with_a_number_that_is_not_free_is_refused(again):
 
 def test_too_many_streams_are_reset_and_their_data_skipped():
     machine = server(frame(UPDATE, SYN, 1), max_inbound_streams=1)
-    assert machine.receive(frame(DATA, SYN, 3, b"skipped") + frame(DATA, 0, 1, b"read")) == [DataReceived(1, b"read")]
+    assert heard(machine, frame(DATA, SYN, 3, b"skipped") + frame(DATA, 0, 1, b"read")) == [Data(1, b"read")]
     assert output(machine) == frame(UPDATE, RST, 3)
     assert (machine.streams, machine.inbound) == (1, 1)
 
@@ -159,6 +174,20 @@ def test_a_shut_window_takes_nothing_and_no_slivers_are_sent():
     assert machine.send(stream, data) == MIN_SEND
 
 
+def test_who_builds_a_frame_elsewhere_takes_its_room_from_the_window():
+    machine = server(frame(UPDATE, SYN, 1))
+    built = bytearray(b"??" + bytes(HEADER_BYTES) + b"data")
+    machine.put_header(1, 4, built, 2)
+    assert bytes(built) == b"??" + frame(DATA, 0, 1, b"data")
+    assert machine.room(1) == INITIAL_WINDOW - 4
+    machine.finish(1)
+    with pytest.raises(ValueError, match="finished by us"):
+        machine.room(1)
+    machine.reset(1)
+    with pytest.raises(StreamReset):
+        machine.room(1)
+
+
 def test_control_frames_go_before_waiting_data_but_an_end_does_not():
     machine = server(frame(UPDATE, SYN, 1))
     machine.send(1, b"data")
@@ -171,15 +200,35 @@ def test_a_data_frame_is_handed_on_as_it_arrives():
     machine = server(frame(UPDATE, SYN, 1))
     whole = frame(DATA, FIN, 1, b"abcdef")
     assert machine.receive(whole[:5]) == []
-    assert machine.receive(whole[5:14]) == [DataReceived(1, b"ab")]
-    assert machine.receive(whole[14:]) == [DataReceived(1, b"cdef"), EndReceived(1)]
+    assert heard(machine, whole[5:14]) == [Data(1, b"ab")]
+    assert heard(machine, whole[14:]) == [Data(1, b"cdef"), EndReceived(1)]
 
 
-def test_what_was_handed_on_outlives_the_buffer_it_came_in():
-    machine, scratch = server(frame(UPDATE, SYN, 1)), bytearray(frame(DATA, 0, 1, b"kept"))
-    [event] = machine.receive(memoryview(scratch))
-    scratch[:] = bytes(len(scratch))
-    assert event == DataReceived(1, b"kept")
+def test_neighbouring_data_of_a_stream_is_one_event():
+    machine = server(frame(UPDATE, SYN, 1), frame(UPDATE, SYN, 3))
+    came = [frame(DATA, 0, 1, b"a"), frame(DATA, 0, 1, b"b"), frame(DATA, 0, 3, b"c"), frame(DATA, FIN, 1, b"d")]
+    assert heard(machine, b"".join(came)) == [Data(1, b"ab"), Data(3, b"c"), Data(1, b"d"), EndReceived(1)]
+
+
+def test_a_stream_that_takes_the_number_of_another_at_once_gets_none_of_its_data():
+    machine = server(frame(UPDATE, SYN, 1))
+    came = [frame(DATA, 0, 1, b"old"), frame(UPDATE, RST, 1), frame(UPDATE, SYN, 1), frame(DATA, 0, 1, b"new")]
+    assert heard(machine, b"".join(came)) == [Data(1, b"old"), ResetReceived(1), StreamOpened(1), Data(1, b"new")]
+
+
+@given(st.data())
+def test_data_is_handed_on_from_where_it_lies_behind_room_for_a_header(data):
+    machine = server(frame(UPDATE, SYN, 1))
+    came = b"".join(frame(DATA, 0, 1, bytes([n]) * 20) for n in range(1, 6))
+    whole = b""
+    for portion in data.draw(portions(came)):
+        buffer = bytearray(HEADER_BYTES) + portion
+        for event in machine.receive(memoryview(buffer), HEADER_BYTES):
+            for part in event.frames:
+                assert part.obj is buffer
+                part[:HEADER_BYTES] = b"!" * HEADER_BYTES
+                whole += part[HEADER_BYTES:]
+    assert whole == b"".join(bytes([n]) * 20 for n in range(1, 6))
 
 
 def test_a_window_is_given_back_when_half_of_it_was_read():
@@ -215,9 +264,9 @@ def _window_updates(machine: Yamux, *, every: float, rounds: int) -> list[int]:
 def test_the_window_of_a_reader_that_keeps_up_doubles_up_to_its_bound():
     machine = server(frame(UPDATE, SYN, 1))
     machine.rtt = 0.1
-    deltas = _window_updates(machine, every=0.3, rounds=7)
+    deltas = _window_updates(machine, every=0.3, rounds=9)
     grown = [delta // 1024 for delta in deltas]
-    assert grown == [128, 128 + 256, 256 + 512, 512 + 1024, 1024 + 2048, 2048, 2048]
+    assert grown == [128, 128 + 256, 256 + 512, 512 + 1024, 1024 + 2048, 2048 + 4096, 4096 + 8192, 8192, 8192]
     assert machine._streams[1].window == MAX_WINDOW
 
 
@@ -260,8 +309,8 @@ def test_a_stream_is_forgotten_when_both_sides_have_finished():
     machine.finish(1)
     machine.finish(1)
     assert output(machine) == frame(DATA, FIN, 1)
-    assert machine.receive(frame(DATA, 0, 1, b"still") + frame(UPDATE, FIN, 1)) == [
-        DataReceived(1, b"still"),
+    assert heard(machine, frame(DATA, 0, 1, b"still") + frame(UPDATE, FIN, 1)) == [
+        Data(1, b"still"),
         EndReceived(1),
     ]
     assert (machine.streams, machine.inbound) == (0, 0)
@@ -304,6 +353,14 @@ def test_the_data_of_a_resetting_frame_is_skipped():
         ResetReceived(1),
         PongReceived(3),
     ]
+
+
+def test_a_header_in_portions_ends_no_stream_that_took_the_number_of_an_ended_one():
+    machine = server(frame(UPDATE, SYN, 1), frame(DATA, FIN, 1, b"all"))
+    machine.finish(1)
+    again = frame(UPDATE, SYN, 1)
+    assert heard(machine, again[:5]) == []
+    assert heard(machine, again[5:]) == [StreamOpened(1)]
 
 
 def test_late_frames_of_a_stream_that_we_reset_are_skipped():
@@ -377,7 +434,7 @@ def test_after_our_farewell_new_streams_are_reset():
     machine = server(frame(UPDATE, SYN, 1))
     machine.go_away(GoAway.PROTOCOL_ERROR)
     assert output(machine) == frame(GO_AWAY, 0, 0, 1)
-    assert machine.receive(frame(UPDATE, SYN, 3) + frame(DATA, 0, 1, b"x")) == [DataReceived(1, b"x")]
+    assert heard(machine, frame(UPDATE, SYN, 3) + frame(DATA, 0, 1, b"x")) == [Data(1, b"x")]
     assert output(machine) == frame(UPDATE, RST, 3)
 
 
@@ -400,14 +457,16 @@ def test_any_split_of_the_bytes_means_the_same_and_junk_is_a_violation(data, jun
 
 
 def _told(pieces: list[bytes]) -> object:
-    """All events (adjacent data joined) and the answers; or the violation."""
-    machine, told = Yamux(client=False), []
+    """All events of each stream (adjacent data joined) and the answers; or the violation."""
+    machine, told = Yamux(client=False), {}
     machine.open()
     try:
-        for event in (event for piece in pieces for event in machine.receive(piece)):
-            if isinstance(event, DataReceived) and told and isinstance(told[-1], DataReceived):
-                event = DataReceived(event.stream, told.pop().data + event.data)
-            told.append(event)
+        for event in (event for piece in pieces for event in heard(machine, piece)):
+            stream = getattr(event, "stream", None)
+            before = told.setdefault(stream, [])
+            if isinstance(event, Data) and before and isinstance(before[-1], Data):
+                event = Data(event.stream, before.pop().data + event.data)
+            before.append(event)
     except ProtocolViolation:
         return ProtocolViolation
     return told, output(machine)
@@ -431,11 +490,11 @@ class Side:
         self.pongs: list[int] = []
 
     def hear(self, data: bytes) -> None:
-        for event in self.machine.receive(data):
+        for event in heard(self.machine, data):
             match event:
                 case StreamOpened(stream):
                     self.live.add(stream)
-                case DataReceived(stream, data):
+                case Data(stream, data):
                     assert stream not in self.ended
                     self.heard[stream] += data
                     self.unread[stream] += len(data)
