@@ -1,23 +1,18 @@
-"""Stand the gate in the handshake and before each stream; bound what strangers may occupy.
+"""Stand the gate in the handshake and before each stream; bound what peers may occupy once they are known.
 
-Theory of operation. Before a peer is known it holds a place among the half-open handshakes, counted by where it comes
-from. When a place is wanted and there is none, the oldest half-open one makes room, not the newcomer: an authorised
-peer needs milliseconds for its handshake and gets in although somebody behind the same address holds connections open.
-Once it is known, the gate decides. What we called is free to stay, but the streams that it opens to us pass the gate
-as well; of somebody we do not admit only `OUTBOUND_SERVED` are answered.
+Before, they are the business of `p2p.half_open`. What we called is free to stay, but the streams that it opens to us
+pass the gate as well; of somebody we do not admit only `OUTBOUND_SERVED` are answered.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
-
-import trio
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
 
 from peerupd.model.addresses import Multiaddr
-from peerupd.model.errors import LimitReached
+from peerupd.model.counters import DECISIONS, Counters
 from peerupd.model.logs import said
 from peerupd.model.names import PeerId
 from peerupd.model.snapshots import Event, GateDecided
@@ -27,8 +22,6 @@ from peerupd.wire import identify
 
 log = logging.getLogger(__name__)
 
-MAX_HALF_OPEN_PER_SOURCE: Final = 64  # handshakes
-MAX_HALF_OPEN: Final = 256  # handshakes in all
 MAX_CONNECTIONS_PER_PEER: Final = 8
 MAX_CONNECTIONS_PER_SOURCE: Final = 256  # per IP address, or per relay for circuits
 MAX_CONNECTIONS: Final = 1024
@@ -38,49 +31,6 @@ PING: Final = "/ipfs/ping/1.0.0"
 CIRCUIT_STOP: Final = "/libp2p/circuit/relay/0.2.0/stop"
 OUTBOUND_SERVED: Final = frozenset({identify.PROTOCOL, identify.PUSH_PROTOCOL, PING, CIRCUIT_STOP})
 """What a peer that we called may open to us although it is not admitted: a relay of others, for example."""
-
-T = TypeVar("T")
-
-
-class HalfOpen:
-    """Handshakes that have begun: the oldest gives way."""
-
-    def __init__(self, per_source: int = MAX_HALF_OPEN_PER_SOURCE, in_all: int = MAX_HALF_OPEN) -> None:
-        self._per_source = per_source
-        self._in_all = in_all
-        self._all: OrderedDict[trio.CancelScope, str] = OrderedDict()  # oldest first
-        self._count: Counter[str] = Counter()
-
-    async def hold(self, source: str, handshake: Callable[[], Awaitable[T]]) -> T:
-        """`handshake` with somebody at `source`; raises `LimitReached` when it had to give way."""
-        with trio.CancelScope() as scope:
-            self._make_room(source)
-            self._all[scope] = source
-            self._count[source] += 1
-            try:
-                return await handshake()
-            finally:
-                self._leave(scope)
-        raise LimitReached(f"too many half-open connections, and of those from {source} this one was the oldest")
-
-    def _make_room(self, source: str) -> None:
-        if self._count[source] >= self._per_source:
-            self._evict(next(scope for scope, where in self._all.items() if where == source))
-        elif len(self._all) >= self._in_all:
-            self._evict(next(iter(self._all)))
-
-    def _evict(self, scope: trio.CancelScope) -> None:
-        self._leave(scope)
-        scope.cancel()
-
-    def _leave(self, scope: trio.CancelScope) -> None:
-        if (source := self._all.pop(scope, None)) is not None:
-            self._count[source] -= 1
-            if not self._count[source]:
-                del self._count[source]
-
-    def __len__(self) -> int:
-        return len(self._all)
 
 
 class Admission:
@@ -93,17 +43,20 @@ class Admission:
         clock: Callable[[], float],
         connections: Callable[[], list[Connection]],
         publish: Callable[[Event], None],
+        counters: Counters | None = None,
     ) -> None:
         self._gate = gate
         self._clock = clock
         self._connections = connections
         self._publish = publish
+        self._counters = Counters() if counters is None else counters
         self._refused: OrderedDict[PeerId, float] = OrderedDict()  # when last told; longest ago first
         self._many_told: float | None = None  # when it was told that there are too many to tell
 
     def on_arrival(self, peer: PeerId, remote: Multiaddr, *, circuit: bool) -> Decision:
         """The gate's decision on a peer that has proved who it is."""
         decision = self.decide(peer, circuit=circuit)
+        self._counters.count(DECISIONS, decision="deny" if isinstance(decision, Refuse) else "allow")
         self._tell(peer, remote, decision)
         return decision
 

@@ -14,17 +14,20 @@ from typing import Final
 import trio
 
 from peerupd.model.addresses import Multiaddr
+from peerupd.model.counters import STREAMS, STREAMS_REFUSED, Counters
 from peerupd.model.errors import TimedOut
 from peerupd.model.names import PeerId
 from peerupd.model.snapshots import PathKind
 from peerupd.p2p.budget import Budget, Pool
-from peerupd.p2p.muxer import Link, Muxer
+from peerupd.p2p.links import Link
+from peerupd.p2p.muxer import Muxer
 from peerupd.p2p.streams import Stream
 from peerupd.p2p.upgrade import NEGOTIATION_LIMIT, Upgraded, propose
 from peerupd.trust.gate import Admit, Decision, Probation
 
 MAX_PROBATION_STREAMS: Final = 8  # open at once, of a connection on probation
 HANDLER_GRACE: Final = 30.0  # seconds that stream handlers may outlive their connection
+MAX_UNANSWERED: Final = 256  # streams that we opened and the peer has not answered yet: go-yamux resets what is more
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,10 @@ class Facts:
     """Seconds since the epoch."""
 
 
+def _always() -> bool:
+    return True
+
+
 class Connection:
     """To `peer`, over `link`. `serve` handles each stream that the peer opens."""
 
@@ -63,7 +70,10 @@ class Connection:
         admission: Decision,
         serve: Callable[[Stream], Awaitable[None]],
         pool: Pool,
+        may_open: Callable[[], bool] = _always,
+        counters: Counters | None = None,
     ) -> None:
+        """`may_open` is asked before each stream that the peer opens, and counts it."""
         self.peer: PeerId = upgraded.peer
         self.facts = facts
         self.remote = facts.remote
@@ -78,7 +88,10 @@ class Connection:
         self.on_promotion: Callable[[Connection], None] = _nothing
         self._admission = admission
         self._serve = serve
+        self._may_open = may_open
+        self._counters = Counters() if counters is None else counters
         self._handlers: trio.Nursery | None = None
+        self._unanswered = trio.Semaphore(MAX_UNANSWERED)
         self._muxer = Muxer(
             link,
             upgraded.session,
@@ -104,9 +117,16 @@ class Connection:
     def _accept(self, stream: Stream) -> None:
         assert self._handlers is not None
         if self.on_probation and self.streams > MAX_PROBATION_STREAMS:
-            stream.reset()
+            self._turn_down(stream, "probation")
+        elif not self._may_open():
+            self._turn_down(stream, "rate")
         else:
+            self._counters.count(STREAMS, direction="inbound")
             self._handlers.start_soon(self._serve, stream)
+
+    def _turn_down(self, stream: Stream, reason: str) -> None:
+        self._counters.count(STREAMS_REFUSED, reason=reason)
+        stream.reset()
 
     # -- what is known ---------------------------------------------------------------------------------------------
 
@@ -180,13 +200,18 @@ class Connection:
 
         Raises `ProtocolUnsupported`, `ConnectionLost`, `StreamReset`, `LimitReached`, `TimedOut` (10 s).
         """
-        stream = self._muxer.open()
         try:
             with trio.fail_after(NEGOTIATION_LIMIT):
-                await propose(stream, protocols)
+                async with self._unanswered:
+                    return await self._proposed(protocols)
         except trio.TooSlowError:
-            stream.reset()
             raise TimedOut(f"{self.peer} did not agree on a protocol within {NEGOTIATION_LIMIT:.0f} s") from None
+
+    async def _proposed(self, protocols: Sequence[str]) -> Stream:
+        stream = self._muxer.open()
+        self._counters.count(STREAMS, direction="outbound")
+        try:
+            await propose(stream, protocols)
         except BaseException:
             stream.reset()
             raise

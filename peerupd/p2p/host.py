@@ -10,18 +10,21 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from peerupd.model.addresses import IpAddress, Multiaddr, tcp_multiaddr
+from peerupd.model.counters import Counters
 from peerupd.model.errors import Unreachable
 from peerupd.model.names import PeerId
 from peerupd.model.snapshots import Event, PathKind, PathWish, PeerConnected, PeerDisconnected
 from peerupd.p2p import identify, ping
 from peerupd.p2p.admission import OUTBOUND_SERVED, Admission
 from peerupd.p2p.book import Book
+from peerupd.p2p.budget import PROCESS_BUDGET
 from peerupd.p2p.connection import Connection
+from peerupd.p2p.rates import DEFAULT, Rates
 from peerupd.p2p.serving import Handler, Serving
 from peerupd.p2p.streams import Stream
 from peerupd.p2p.swarm import Swarm
@@ -37,12 +40,15 @@ log = logging.getLogger(__name__)
 
 Reach = Callable[[PeerId, PathWish], Awaitable[Connection]]
 
-REGATE_INTERVAL: Final = 15.0  # seconds between two looks for entries that have expired
 _WISHES: Final = {PathWish.DIRECT: PathKind.DIRECT, PathWish.RELAY: PathKind.RELAYED}
 
 
 class Host:
-    """A libp2p host. `agent`: what others see (`peerup/<version>`); `addresses`: those of our interfaces, now."""
+    """A libp2p host. `agent`: what others see (`peerup/<version>`); `addresses`: those of our interfaces, now.
+
+    `memory`: bytes that all connections together may hold of what was received and not yet read; `rates`: how often
+    others may come; `counters`: where all of it is counted.
+    """
 
     def __init__(
         self,
@@ -52,6 +58,9 @@ class Host:
         agent: str,
         clock: Callable[[], float] = time.time,
         addresses: Callable[[], list[IpAddress]] = list,
+        memory: int = PROCESS_BUDGET,
+        counters: Counters | None = None,
+        rates: Rates = DEFAULT,
     ) -> None:
         self.identity = identity
         self.peer_id: PeerId = identity.peer_id
@@ -62,9 +71,20 @@ class Host:
         self._interfaces = addresses
         self._circuits: dict[str, tuple[Multiaddr, ...]] = {}
         self._subscribers: list[Callable[[Event], None]] = []
-        self._admission = Admission(gate, clock=clock, connections=self._all_connections, publish=self.publish)
+        self.counters = Counters() if counters is None else counters
+        self._admission = Admission(
+            gate, clock=clock, connections=self._all_connections, publish=self.publish, counters=self.counters
+        )
         self._serving = Serving(self._admission)
-        self.swarm = Swarm(identity=identity, admission=self._admission, serve=self._serving.serve, clock=clock)
+        self.swarm = Swarm(
+            identity=identity,
+            admission=self._admission,
+            serve=self._serving.serve,
+            clock=clock,
+            memory=memory,
+            counters=self.counters,
+            rates=rates,
+        )
         self.swarm.on_connected.append(self._connected)
         self.swarm.on_disconnected.append(self._disconnected)
         self._book = Book()
@@ -89,7 +109,6 @@ class Host:
                 if address.is_plain_tcp:
                     await self.swarm.listen(address)
             self._nursery.start_soon(self._identifier.push, self.connections)
-            self._nursery.start_soon(self._regate_now_and_then)
             task_status.started()
 
     # -- streams ---------------------------------------------------------------------------------------------------
@@ -156,24 +175,26 @@ class Host:
                         nursery.start_soon(connection.close)
 
     def regate(self) -> None:
-        """The allowlist has changed: end the connections of those who are no longer admitted, at once.
+        """The allowlist has changed, or time has: end the connections of those who are no longer admitted, at once.
 
         What we called is free to stay if it never was admitted (an inviter, before pairing) or is exempt.
         """
         for connection in self._all_connections():
-            before, after = connection.admission, self._admission.now(connection)
-            was_admitted = isinstance(before, Admit) and not isinstance(after, Admit)
-            if was_admitted and (connection.inbound or not self.exempt(connection.peer)):
-                connection.abort("its peer is no longer authorized")
-            elif before != after:
-                connection.promote(after)
-            if was_admitted:
-                connection.serve_only(OUTBOUND_SERVED)
+            try:
+                self._regate(connection)
+            except Exception:  # whom a bug spares may not be welcome
+                log.exception("a bug ended %r", connection)
+                connection.abort("internal error")
 
-    async def _regate_now_and_then(self) -> NoReturn:
-        while True:
-            await trio.sleep(REGATE_INTERVAL)
-            self.regate()
+    def _regate(self, connection: Connection) -> None:
+        before, after = connection.admission, self._admission.now(connection)
+        was_admitted = isinstance(before, Admit) and not isinstance(after, Admit)
+        if was_admitted and (connection.inbound or not self.exempt(connection.peer)):
+            connection.abort("its peer is no longer authorized")
+        elif before != after:
+            connection.promote(after)
+        if was_admitted:
+            connection.serve_only(OUTBOUND_SERVED)
 
     def _connected(self, connection: Connection) -> None:
         connection.on_promotion = self._admitted
@@ -182,6 +203,7 @@ class Host:
 
     def _admitted(self, connection: Connection) -> None:
         assert self._nursery is not None
+        self.swarm.remember(connection)
         self._nursery.start_soon(self._identifier.ask, connection)
         if len(self.swarm.connections(connection.peer)) == 1:
             self.publish(PeerConnected(connection.peer, connection.path, str(connection.remote)))

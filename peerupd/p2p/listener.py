@@ -6,7 +6,7 @@ import errno
 import logging
 import socket
 from collections.abc import Callable
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeAlias
 
 import trio
 
@@ -15,11 +15,14 @@ from peerupd.model.errors import AddressInUse, EnvironmentalError, InvalidAddres
 
 log = logging.getLogger(__name__)
 
-BACKLOG: Final = 512  # connections that the kernel completes before we take them
+BACKLOG: Final = 4096  # connections that the kernel completes before we take them, if it agrees
 SHORTAGE_PAUSE: Final = 0.5  # seconds without accepting after the process ran out of descriptors or memory
 SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 SHORTAGE_LOG_INTERVAL: Final = 60.0  # seconds
 TURN: Final = 32  # connections taken before others may run
+
+Welcome: TypeAlias = Callable[[socket.socket, str], None]
+"""Gets a connection, and the IP address that it comes from."""
 
 
 class Listener:
@@ -32,18 +35,18 @@ class Listener:
         self.address = tcp_multiaddr(host, port)  # with the port that the kernel chose
         self._told_at = -SHORTAGE_LOG_INTERVAL
 
-    async def serve(self, welcome: Callable[[socket.socket], None]) -> NoReturn:
+    async def serve(self, welcome: Welcome) -> NoReturn:
         """Hand each connection to `welcome`, for ever."""
         with self._socket:
             while True:
                 await trio.lowlevel.wait_readable(self._socket.fileno())
                 await self._accept_some(welcome)
 
-    async def _accept_some(self, welcome: Callable[[socket.socket], None]) -> None:
+    async def _accept_some(self, welcome: Welcome) -> None:
         try:
             for _ in range(TURN):
-                connected, _where = self._socket.accept()
-                welcome(connected)
+                connected, where = self._socket.accept()
+                welcome(connected, where[0])
         except BlockingIOError:
             pass
         except OSError as why:

@@ -6,6 +6,7 @@ can make us keep is bounded by the machines in `wire`; how long it takes, by the
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +19,7 @@ from peerupd.wire import noise
 from peerupd.wire.multistream import Dialer, Listener
 
 READ: Final = 4096  # bytes asked for at once before the peer is known
+FIRST: Final = 2 + noise.KEY  # bytes of the shortest first message of Noise: its length, a key
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +44,20 @@ async def secure_outbound(stream: trio.abc.Stream, identity: Identity, expected:
     return await _shake_hands(stream, handshake, dialer.leftover)
 
 
-async def secure_inbound(stream: trio.abc.Stream, identity: Identity) -> Secured:
-    """We were called: raises `ProtocolViolation`, `ConnectionLost`, trio's errors."""
-    listener, handshake = Listener({noise.PROTOCOL}), _handshake(identity, initiator=False)
+async def secure_inbound(stream: trio.abc.Stream, identity: Identity, turn: Callable[[], Awaitable[None]]) -> Secured:
+    """We were called; `turn` is waited for once the caller has sent its key, before anything is computed for it.
+
+    Raises `ProtocolViolation`, `ConnectionLost`, trio's errors.
+    """
+    listener = Listener({noise.PROTOCOL})
     while listener.chosen is None:
         if answer := listener.receive(await some(stream)):
             await stream.send_all(answer)
-    return await _shake_hands(stream, handshake, listener.leftover)
+    early = listener.leftover
+    while len(early) < FIRST:
+        early += await some(stream)
+    await turn()
+    return await _shake_hands(stream, _handshake(identity, initiator=False), early)
 
 
 async def some(stream: trio.abc.ReceiveStream) -> bytes | bytearray:

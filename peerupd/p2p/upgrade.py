@@ -9,7 +9,7 @@ connection right after Noise most likely refused us; that is told with the line 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,9 +40,15 @@ class Upgraded:
     """Plaintext that came after the handshake: the first bytes of yamux."""
 
 
-async def upgrade_inbound(stream: trio.abc.Stream, identity: Identity, ask: Callable[[PeerId], Decision]) -> Upgraded:
+async def upgrade_inbound(
+    stream: trio.abc.Stream,
+    identity: Identity,
+    *,
+    turn: Callable[[], Awaitable[None]],
+    ask: Callable[[PeerId], Decision],
+) -> Upgraded:
     """Raises `GateRefused`, `ProtocolViolation`, `ConnectionLost`, trio's errors; the caller closes and limits."""
-    secured = await secure_inbound(stream, identity)
+    secured = await secure_inbound(stream, identity, turn)
     match ask(secured.peer):
         case Refuse(why):
             raise GateRefused(f"{secured.peer} may not come in: {why}")

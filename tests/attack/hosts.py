@@ -106,6 +106,11 @@ class Net:
             self.call(self.inviting.cancel, opened.id)
             self.call(until, self._relay_is_shut)
 
+    def reservations(self) -> tuple[PeerId, ...]:
+        """Who holds one at the gated relay."""
+        held: tuple[PeerId, ...] = self.call(lambda: self.relay.server.reservations)
+        return held
+
     def calm(self) -> None:
         """Wait until nobody is on probation any more."""
         self.call(until, lambda: not any(map(self._guests_on_probation, (self.relay, self.open_relay, self.node))))

@@ -4,14 +4,17 @@
 
 Nothing here waits longer than `SECONDS`, and nothing runs beside its caller: the far end's bytes are taken when the
 caller asks for some. The multiplexer is proposed and used without waiting for a yes, as a hostile peer would.
+
+Whoever is to get as far as it can comes from `somewhere()`, an address where nobody has failed yet: all of 127.0.0.0/8
+is this machine.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import struct
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol, Self
@@ -25,6 +28,15 @@ from peerupd.wire.framing import FrameReader, frame
 from peerupd.wire.multistream import MULTISTREAM, Dialer
 
 SECONDS = 10.0  # limit of each wait
+
+
+_hosts = itertools.count(1)
+
+
+def somewhere() -> str:
+    """An address that nobody has used in this process."""
+    number = next(_hosts)
+    return f"127.{1 + os.getpid() % 200}.{number // 250 % 256}.{1 + number % 250}"
 
 
 class Gone(Exception):
@@ -55,8 +67,11 @@ class Line(Protocol):
 class Tcp:
     """A socket."""
 
-    def __init__(self, port: int, host: str = "127.0.0.1", seconds: float = SECONDS) -> None:
-        self.socket = socket.create_connection((host, port), seconds)
+    def __init__(self, port: int, source: str = "127.0.0.1", seconds: float = SECONDS) -> None:
+        try:
+            self.socket = socket.create_connection(("127.0.0.1", port), seconds, (source, 0))
+        except ConnectionResetError:
+            raise Gone("reset") from None
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __enter__(self) -> Self:
@@ -70,7 +85,7 @@ class Tcp:
             self.socket.sendall(data)
         except TimeoutError:
             raise Silent from None
-        except OSError:
+        except ConnectionError:
             raise Gone("reset") from None
 
     def receive(self) -> bytes:
@@ -78,7 +93,7 @@ class Tcp:
             data = self.socket.recv(65536)
         except TimeoutError:
             raise Silent from None
-        except OSError:
+        except ConnectionError:
             raise Gone("reset") from None
         if not data:
             raise Gone("eof")
@@ -328,9 +343,14 @@ class Talk:
         self.muxed.close()
 
 
-def connect(port: int, identity: Identity, expected: PeerId | None = None) -> Muxed:
+def connect(port: int, identity: Identity, expected: PeerId | None = None, source: str = "127.0.0.1") -> Muxed:
     """TCP, Noise, yamux (not waited for)."""
-    return Muxed(secure(Tcp(port), identity, expected))
+    line = Tcp(port, source)
+    try:
+        return Muxed(secure(line, identity, expected))
+    except BaseException:
+        line.close()
+        raise
 
 
 def ask_hop(muxed: Muxed, request: HopMessage) -> tuple[Status | None, Talk]:
@@ -375,15 +395,3 @@ GARBAGE = (
     os.urandom(2048),
 )
 """What strangers say to a listening socket."""
-
-
-def flood(port: int, count: int) -> None:
-    """So many strangers, one after another, each as far as it gets."""
-    for _ in range(count):
-        with Tcp(port) as line:
-            muxed = Muxed(secure(line, Identity.generate()))
-            muxed.until_closed()
-
-
-if __name__ == "__main__":
-    flood(*map(int, sys.argv[1:]))

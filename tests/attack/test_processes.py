@@ -7,21 +7,16 @@ its memory has grown by less than `ROOM`, its descriptors are back where they we
 from __future__ import annotations
 
 import json
-import os
 import socket
 import struct
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
-from peerupd.model.names import PeerId
 from peerupd.p2p.budget import CONNECTION_BUDGET
 from peerupd.p2p.muxer import MAX_INBOUND_STREAMS
 from peerupd.trust.identity import Identity
@@ -29,16 +24,14 @@ from peerupd.wire import circuit, identify, noise, pairing, vouch
 from peerupd.wire.circuit import HopKind, HopMessage, Status, StopKind, StopMessage
 from peerupd.wire.framing import frame
 from tests.attack import raw
-from tests.attack.raw import GIB_VARINT, HEADER, NOT_UTF8, Gone, Muxed, Silent, Tcp
-from tests.support.cluster import ROOT, Daemon, end, free_port, wait_for
-from tests.support.pair import TRAFFIC, Pair
+from tests.attack.raw import GIB_VARINT, HEADER, NOT_UTF8, Gone, Muxed, Silent, Tcp, somewhere
+from tests.attack.scene import MIB, PING, PINGPONG, ROOM, Scene, Target
+from tests.support.cluster import end
+from tests.support.pair import TRAFFIC
 
-MIB = 1 << 20
-ROOM = 8 * MIB  # bytes that a process may grow by in one attack
 STREAMS, PER_STREAM = MAX_INBOUND_STREAMS, 16 * 1024  # open at once, of one connection; bytes that each may cost
 KERNEL = 16 * MIB  # bytes that both kernels may take before a writer learns that nobody reads
 MANY = 300
-PINGPONG, PING = "/pingpong/1.0.0", "/ipfs/ping/1.0.0"
 SERVED = (
     identify.PROTOCOL,
     identify.PUSH_PROTOCOL,
@@ -54,124 +47,13 @@ SERVED = (
 )
 
 
-@dataclass
-class Target:
-    """A process under attack; `friend` is authorised there, and so is `traitor`."""
-
-    name: str
-    daemon: Daemon
-    port: int
-    peer: PeerId
-    friend: Identity
-    traitor: Identity
-    ping: Callable[[], str]
-    """What `peerupctl ping` says at the paired laptop."""
-
-    def memory(self) -> int:
-        """Resident bytes."""
-        status = Path(f"/proc/{self.daemon.process.pid}/status").read_text()
-        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
-
-    def descriptors(self) -> int:
-        return len(os.listdir(f"/proc/{self.daemon.process.pid}/fd"))
-
-    def call(self, identity: Identity) -> Muxed:
-        return raw.connect(self.port, identity, self.peer)
-
-    def assert_serves(self) -> None:
-        """The paired laptop, over what stands; then somebody else, over a new connection."""
-        assert self.daemon.process.poll() is None, self.daemon.words()
-        assert "1 received" in self.ping()
-        self.assert_lets_in()
-
-    def assert_lets_in(self) -> None:
-        with self.call(self.friend) as muxed:
-            talk = muxed.open(PING, bytes(range(32)))
-            assert talk.chosen()
-            assert talk.receive() == bytes(range(32))
-            if self.name == "relay":
-                assert raw.ask_hop(muxed, HopMessage(HopKind.RESERVE))[0] is Status.OK
-            else:
-                assert muxed.open(PINGPONG, b"ping\n").message_until(b"\n") == b"pong\n"
-
-    @contextmanager
-    def attacked(self, room: int = ROOM) -> Iterator[None]:
-        """What follows is survived."""
-        self.assert_lets_in()
-        memory, descriptors, pid = self.memory(), self.descriptors(), self.daemon.process.pid
-        yield
-        self.assert_serves()
-        grown = self.memory() - memory
-        wait_for("descriptors to be given back", lambda: self.descriptors() <= descriptors + 2)
-        print(f"{self.name}: RSS {memory / MIB:.1f} MiB, grown by {grown / MIB:.2f} MiB; pid {pid}")
-        assert self.daemon.process.pid == pid
-        assert grown < room
-        log = self.daemon.log.read_text(errors="replace")
-        assert "Traceback" not in log, log[log.index("Traceback") - 500 :][:4000]
-
-
-@dataclass
-class Scene:
-    """Everything that runs."""
-
-    pair: Pair
-    node: Target
-    relay: Target
-    health: int
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    health = free_port()
-    words = f"\nhealth:\n  enabled: true\n  listen_address: 127.0.0.1:{health}\n"
-    pair = Pair.make(tmp_path_factory.mktemp("attack"), relay_words=words)
-    try:
-        yield _scene(pair, health)
-    finally:
-        pair.close()
-
-
-def _scene(pair: Pair, health: int) -> Scene:
-    friend, traitor = Identity.generate(), Identity.generate()
-    for peer in (friend.peer_id, traitor.peer_id):
-        pair.home.ctl("auth", "add", str(peer))
-        pair.relay.authorize(str(peer))
-    status = pair.home.ask("daemon", "status")
-    port = next(int(a.split("/")[4]) for a in status["listen_addresses"] if a.startswith("/ip4/127.0.0.1/tcp/"))
-    home, relay = pair.home.daemon, pair.relay.machine.daemon
-    assert home is not None
-    assert relay is not None
-
-    def ping(path: str) -> Callable[[], str]:
-        return lambda: pair.laptop.ctl("ping", "home", "-c", "1", "--path", path).stdout
-
-    node = Target("node", home, port, PeerId.parse(status["peer_id"]), friend, traitor, ping("direct"))
-    through = Target("relay", relay, pair.relay.port, PeerId.parse(pair.relay.peer_id), friend, traitor, ping("relay"))
-    wait_for("the relay to see its allowlist", lambda: _is_let_in(through, friend) and _is_let_in(through, traitor))
-    return Scene(pair, node, through, health)
-
-
-def _is_let_in(target: Target, identity: Identity) -> bool:
-    with target.call(identity) as muxed:
-        try:
-            return muxed.open(PING).chosen()
-        except Gone:
-            return False
-
-
-@pytest.fixture(params=["node", "relay"])
-def target(scene: Scene, request: pytest.FixtureRequest) -> Target:
-    chosen: Target = getattr(scene, request.param)
-    return chosen
-
-
 # -- 1. a protocol name that is not UTF-8 --------------------------------------------------------------------------
 
 
 def test_a_name_that_is_not_utf8_before_security(target: Target):
     with target.attacked():
         for _ in range(20):
-            with Tcp(target.port) as line:
+            with Tcp(target.port, somewhere()) as line:
                 line.send(HEADER + NOT_UTF8)
                 line.until_closed()
 
@@ -181,7 +63,7 @@ def test_a_name_that_is_not_utf8_inside_noise(target: Target, who: str):
     with target.attacked():
         for _ in range(20):
             identity = target.traitor if who == "the traitor" else Identity.generate()
-            secured = raw.secure(Tcp(target.port), identity)
+            secured = raw.secure(Tcp(target.port, somewhere()), identity)
             secured.send(HEADER + NOT_UTF8)
             secured.until_closed()
             secured.close()
@@ -325,21 +207,21 @@ LENGTHS = {
 def test_lengths_without_bounds_are_not_believed(target: Target):
     with target.attacked():
         for said in LENGTHS.values():
-            with Tcp(target.port) as line:
+            with Tcp(target.port, somewhere()) as line:
                 line.send(said)
                 assert line.fill(b"\xff" * 65536, 64 * MIB) < KERNEL
                 line.until_closed()
 
 
 def test_proposals_without_end_are_not_listened_to(target: Target):
-    with target.attacked(), Tcp(target.port) as line:
+    with target.attacked(), Tcp(target.port, somewhere()) as line:
         line.send(HEADER)
         assert line.fill(frame(b"/x\n") * 1000, 64 * MIB) < KERNEL
 
 
 def test_lengths_without_bounds_from_an_authorised_peer(target: Target):
     with target.attacked():
-        secured = raw.secure(Tcp(target.port), target.traitor)
+        secured = raw.secure(Tcp(target.port, somewhere()), target.traitor)
         secured.send(HEADER + GIB_VARINT + bytes(4096))
         secured.until_closed()
         secured.close()
@@ -358,7 +240,7 @@ def test_lengths_without_bounds_from_an_authorised_peer(target: Target):
 def test_300_complete_connections_one_after_another(target: Target, who: str):
     with target.attacked():
         for number in range(MANY):
-            line = Tcp(target.port)
+            line = Tcp(target.port, somewhere())
             muxed = Muxed(raw.secure(line, target.traitor if who == "the traitor" else Identity.generate()))
             try:
                 muxed.open(PING, bytes(32)).chosen()
@@ -384,7 +266,7 @@ def test_junk_on_the_listening_socket(target: Target):
     with target.attacked():
         for junk in raw.GARBAGE:
             for leave in (Tcp.until_closed, Tcp.break_off):
-                with Tcp(target.port) as line:
+                with Tcp(target.port, somewhere()) as line:
                     line.send(junk)
                     line.finish()
                     leave(line)
@@ -477,36 +359,6 @@ def test_junk_on_healthz(scene: Scene):
 # -- many at once ----------------------------------------------------------------------------------------------------
 
 
-def test_1000_strangers_do_not_slow_a_friend_down(target: Target):
-    """Two of them at a time, each a whole handshake; what a friend notices is printed."""
-    with target.attacked(), target.call(target.friend) as friend:
-        calm = round_trips(friend, 300)
-        flood = [sys.executable, "-m", "tests.attack.raw", str(target.port), "500"]
-        floods = [subprocess.Popen(flood, cwd=ROOT) for _ in range(2)]
-        stormy: list[float] = []
-        while any(process.poll() is None for process in floods):
-            stormy += round_trips(friend, 20)
-        assert [process.returncode for process in floods] == [0, 0]
-        for name, times in (("calm", calm), ("flooded", stormy)):
-            p50, p99 = (sorted(times)[int(len(times) * part)] * 1000 for part in (0.5, 0.99))
-            print(f"{target.name}, {name}: ping p50 {p50:.2f} ms, p99 {p99:.2f} ms ({len(times)} pings)")
-        assert sorted(stormy)[int(len(stormy) * 0.99)] < 0.25
-
-
-def round_trips(muxed: Muxed, count: int) -> list[float]:
-    """Seconds of each."""
-    talk = muxed.open(PING)
-    assert talk.chosen()
-    times = []
-    for _ in range(count):
-        began = time.monotonic()
-        talk.send(bytes(32))
-        talk.receive()
-        times.append(time.monotonic() - began)
-    talk.finish()
-    return times
-
-
 def test_10000_streams_of_an_authorised_peer(target: Target):
     """As many as may be open at once, the others reset; 16 KiB each at the most."""
     with target.attacked(room=STREAMS * PER_STREAM + ROOM), target.call(target.traitor) as muxed:
@@ -521,14 +373,14 @@ def test_10000_streams_of_an_authorised_peer(target: Target):
         target.assert_lets_in()
 
 
-UNREAD = 400  # streams
-AHEAD = 32 * MIB  # bytes that the daemon may have read ahead for all streams, beside what each may cost
+UNREAD = 1000  # streams
+AHEAD = 8 * MIB  # bytes that the daemon may have read ahead for all streams, beside what each may cost
 
 
 @pytest.mark.parametrize("way", ["from a peer to a silent service", "from a service to a silent peer"])
 def test_data_that_nobody_reads_is_bounded(scene: Scene, way: str):
     """Each stream with its windows full, and as much behind it as the node will take."""
-    node, bound = scene.node, CONNECTION_BUDGET + AHEAD + UNREAD * 2 * PER_STREAM
+    node, bound = scene.node, CONNECTION_BUDGET + AHEAD + UNREAD * PER_STREAM
     service, send = {
         "from a peer to a silent service": (silent_service, bytes(240_000)),
         "from a service to a silent peer": (endless_service, b"1000000000 7\n"),
@@ -577,9 +429,3 @@ def endless_service() -> Iterator[str]:
             yield f"127.0.0.1:{json.loads(service.stdout.readline())['source']}"
         finally:
             service.kill()
-
-
-def test_the_processes_are_the_same_and_end_in_order(scene: Scene):
-    """The last of the module: both stop as they are asked to."""
-    assert scene.pair.home.stop() == 0
-    assert scene.pair.relay.stop() == 0

@@ -11,8 +11,10 @@ from contextlib import asynccontextmanager, closing, suppress
 import pytest
 import trio
 
-from peerupd.p2p.admission import MAX_HALF_OPEN_PER_SOURCE
+from peerupd.model.counters import CONNECTIONS_REFUSED
+from peerupd.p2p.half_open import MAX_PER_SOURCE
 from peerupd.p2p.host import Host
+from peerupd.p2p.rates import CONNECTION_BURST
 from peerupd.p2p.streams import Stream
 from peerupd.trust.identity import Identity
 from peerupd.wire.multistream import MULTISTREAM, Listener
@@ -124,10 +126,11 @@ async def test_a_bug_in_the_handshake_ends_one_handshake(
 
 async def test_300_half_open_connections_from_the_address_of_an_authorised_peer() -> None:
     async with scene() as at:
+        await at.assert_friend_is_served()
         sockets = [socket.create_connection(at.port) for _ in range(300)]
         try:
             await at.assert_friend_is_served()
-            assert len(at.victim.swarm.half_open) <= MAX_HALF_OPEN_PER_SOURCE
+            assert len(at.victim.swarm.half_open) <= MAX_PER_SOURCE
         finally:
             for one in sockets:
                 one.close()
@@ -153,15 +156,19 @@ async def test_300_completed_connections_one_after_another() -> None:
         assert len(at.victim.swarm.half_open) == 0
 
 
-async def test_strangers_who_complete_the_handshake_are_refused_and_leave_nothing() -> None:
+async def test_strangers_who_complete_the_handshake_are_refused_then_sent_away_and_leave_nothing() -> None:
     async with scene() as at:
-        for _ in range(50):
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        for number in range(50):
             stranger = make_host(gated=False)
             async with running(stranger, listen=()):
-                with pytest.raises(Exception, match="peerupctl auth add"):
+                refused = "peerupctl auth add" if number < CONNECTION_BURST else "reset by peer"
+                with pytest.raises(Exception, match=refused):
                     await call(stranger, at.victim)
-        assert [c.peer for c in at.victim.connections() if c.peer not in (at.friend.peer_id, at.insider.peer_id)] == []
-        await at.assert_friend_is_served()
+        await until(lambda: trio.lowlevel.current_statistics().tasks_living == tasks)
+        assert at.victim.counters.get(CONNECTIONS_REFUSED, reason="gate") == CONNECTION_BURST
+        assert at.victim.counters.get(CONNECTIONS_REFUSED, reason="rate") == 50 - CONNECTION_BURST
+        assert at.victim.connections() == []
 
 
 async def test_a_peer_that_speaks_tls_first_is_told_na_and_may_go_on() -> None:

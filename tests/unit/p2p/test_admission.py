@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
 
 import pytest
-import trio
-import trio.testing
 
-from peerupd.model.errors import LimitReached
 from peerupd.model.names import PeerId
 from peerupd.model.snapshots import Event, GateDecided
 from peerupd.p2p.admission import (
@@ -18,7 +14,6 @@ from peerupd.p2p.admission import (
     PING,
     REFUSAL_INTERVAL,
     Admission,
-    HalfOpen,
 )
 from peerupd.p2p.connection import Connection
 from peerupd.trust.gate import INVITE_PROTOCOL, Admit, Gate, Probation, Refuse
@@ -142,49 +137,3 @@ def test_strangers_who_come_under_ever_new_names_do_not_fill_the_log(
 def test_an_admission_is_told_to_subscribers(door: Door) -> None:
     assert isinstance(door.admission.on_arrival(KNOWN, NOWHERE, circuit=False), Admit)
     assert door.events == [GateDecided(KNOWN, True, "", str(NOWHERE))]
-
-
-# -- half-open handshakes ------------------------------------------------------------------------------------------
-
-
-async def test_the_oldest_handshake_from_a_source_gives_way() -> None:
-    half_open = HalfOpen(2, 10)
-    gave_way: list[str] = []
-    async with trio.open_nursery() as nursery:
-
-        async def begin(name: str, source: str) -> None:
-            try:
-                await half_open.hold(source, trio.sleep_forever)
-            except LimitReached as why:
-                gave_way.append(f"{name} {why.message.split(' from ')[1][0]}")
-
-        for name, source in [("a", "x"), ("b", "y"), ("c", "x"), ("d", "x"), ("e", "x")]:
-            nursery.start_soon(begin, name, source)
-            await trio.testing.wait_all_tasks_blocked()
-        assert gave_way == ["a x", "c x"]
-        assert len(half_open) == 3
-        nursery.cancel_scope.cancel()
-    assert len(half_open) == 0
-
-
-async def test_the_oldest_handshake_of_all_gives_way() -> None:
-    half_open = HalfOpen(10, 3)
-    async with trio.open_nursery() as nursery:
-        for source in ("a", "b", "c", "d"):
-            nursery.start_soon(swallow, half_open, source)
-            await trio.testing.wait_all_tasks_blocked()
-        assert list(half_open._all.values()) == ["b", "c", "d"]
-        assert dict(half_open._count) == {"b": 1, "c": 1, "d": 1}
-        nursery.cancel_scope.cancel()
-
-
-async def swallow(half_open: HalfOpen, source: str) -> None:
-    with pytest.raises(LimitReached) if source == "a" else nullcontext():
-        await half_open.hold(source, trio.sleep_forever)
-
-
-async def test_what_the_handshake_gives_is_given() -> None:
-    async def handshake() -> int:
-        return 42
-
-    assert await HalfOpen().hold("x", handshake) == 42

@@ -10,7 +10,7 @@ import trio.testing
 
 from peerupd.model.errors import ProtocolUnsupported, TimedOut
 from peerupd.model.snapshots import PathKind
-from peerupd.p2p.connection import HANDLER_GRACE, MAX_PROBATION_STREAMS, Connection
+from peerupd.p2p.connection import HANDLER_GRACE, MAX_PROBATION_STREAMS, MAX_UNANSWERED, Connection
 from peerupd.p2p.streams import Stream, StreamLost, StreamWasReset
 from peerupd.p2p.upgrade import NEGOTIATION_LIMIT, answer
 from peerupd.trust.gate import Admit, Probation
@@ -54,6 +54,27 @@ async def test_a_peer_that_ends_the_stream_instead_of_answering() -> None:
     async with connected(Stream.send_eof) as pair:
         with pytest.raises(StreamLost, match="before a protocol was agreed on"):
             await pair.first.open_stream(["/x"])
+
+
+async def test_no_more_streams_wait_for_an_answer_than_a_go_peer_takes() -> None:
+    """More are opened as the peer answers; in the end all of them are there."""
+    count, may_answer = MAX_UNANSWERED + 50, trio.Event()
+    begun: list[Stream] = []
+
+    async def serve_later(stream: Stream) -> None:
+        begun.append(stream)
+        await may_answer.wait()
+        await answer(stream, lambda protocol: protocol == "/x")
+        await trio.sleep_forever()
+
+    async with connected(serve_later) as pair, trio.open_nursery() as nursery:
+        for _ in range(count):
+            nursery.start_soon(pair.first.open_stream, ["/x"])
+        await trio.testing.wait_all_tasks_blocked()
+        assert (len(begun), pair.first.streams) == (MAX_UNANSWERED, MAX_UNANSWERED)
+        may_answer.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert (len(begun), pair.first.streams) == (count, count)
 
 
 async def test_probation_ends_after_its_seconds(autojump_clock: trio.testing.MockClock) -> None:
