@@ -12,25 +12,29 @@ from typing import Protocol
 
 import trio
 
-from peerupd.config.schema import RelaySettings
+from peerupd.config.schema import RateSettings, RelaySettings
 from peerupd.control import health, lock, watching
 from peerupd.control.authorization import Authorization
 from peerupd.control.bus import Bus
 from peerupd.control.clock import Clock
 from peerupd.control.disk import Disk
 from peerupd.control.expiries import Expiries
+from peerupd.control.gauges import Gauges
 from peerupd.control.good_file import GoodFile
 from peerupd.control.health import Check
-from peerupd.control.lifetime import Notifier, Say, insisting, obey_signals, tell_status
+from peerupd.control.lifetime import Notifier, Say, degraded, insisting, obey_signals, tell_status
+from peerupd.control.network_table import NetworkTable
 from peerupd.control.opening import Opened, bindable, tell_warnings
-from peerupd.control.reports import degraded
-from peerupd.linux import links
+from peerupd.control.reservation_file import ReservationFile
+from peerupd.linux import links, memory
 from peerupd.model import version
 from peerupd.model.addresses import Endpoint
+from peerupd.model.counters import Counters
 from peerupd.model.logs import said
 from peerupd.model.names import PeerId
 from peerupd.model.snapshots import ProblemsChanged
 from peerupd.p2p.host import Host
+from peerupd.p2p.rates import Rates
 from peerupd.p2p.relay_limits import RelayLimits
 from peerupd.p2p.relay_server import RelayServer
 
@@ -54,12 +58,17 @@ class RelayNode:
         self.disk = Disk()
         self.bus = Bus()
         self.stop = trio.Event()
+        self.counters = Counters()
+        self.memory = memory.budget()
         self.host = Host(
             identity=opened.identity,
             gate=opened.gate,
             agent=f"relay-server/{version.VERSION}",
             clock=clock,
             addresses=links.addresses,
+            memory=self.memory.budget,
+            counters=self.counters,
+            rates=rates(opened.settings.rates),
         )
         self.expiries = Expiries(opened.gate, clock, self.host.regate, self.disk)
         self.authorization = Authorization(
@@ -76,7 +85,11 @@ class RelayNode:
             keep=self._keep,
             withdraw=self._withdraw,
             clock=clock,
+            counters=self.counters,
         )
+        self.gauges = Gauges(self.host, self.counters, self.memory.budget, (self.server.settle,))
+        self.networks = NetworkTable(opened.settings.asn_table, self.server)
+        self.reservations = self._reservation_file()
         self.host.subscribe(self.bus.publish)
         self._parsed = opened.parsed
         self._started = trio.current_time()
@@ -90,6 +103,8 @@ class RelayNode:
             async with trio.open_nursery() as nursery:
                 await nursery.start(obey_signals, self.stop, self.reload, say)
                 nursery.start_soon(insist, self.stop)
+                if self.reservations is not None:
+                    await self.reservations.restore()
                 await nursery.start(self.host.run, bindable(self.opened.settings.listen_addresses))
                 await nursery.start(self._serve_hop)
                 if self.opened.settings.health_enabled:
@@ -100,6 +115,8 @@ class RelayNode:
                 await self._keep_copies()
                 await self.stop.wait()
                 notifier.stopping()
+                if self.reservations is not None:
+                    await self.reservations.close()
                 await self.host.close()
                 nursery.cancel_scope.cancel()
         say("Relay stopped.")
@@ -120,10 +137,11 @@ class RelayNode:
     def problems(self) -> tuple[str, ...]:
         """What a person should mend."""
         own_files = (*self._config.problems(), *self._parsed.warnings, *self.authorization.problems())
-        return (*own_files, *self.clock.problems())
+        kept = () if self.reservations is None else self.reservations.problems()
+        return (*own_files, *self.networks.problems(), *kept, *self.clock.problems())
 
     async def reload(self) -> None:
-        """Read the allowlist anew and put it in force; raises what reading raises.
+        """Read the allowlist anew, then the table of networks, and put them in force; raises what reading raises.
 
         The configuration is read too: that it is good again is known then, what it changes wants a restart.
         """
@@ -132,6 +150,7 @@ class RelayNode:
         finally:
             try:
                 await self._reread()
+                await self.networks.read()
             finally:
                 self.bus.publish(ProblemsChanged())
 
@@ -153,12 +172,21 @@ class RelayNode:
 
     def _start_the_rest(self, nursery: trio.Nursery, notifier: Notifier) -> None:
         nursery.start_soon(self.expiries.run)
+        nursery.start_soon(self.networks.read)
+        if self.reservations is not None:
+            nursery.start_soon(self.reservations.run)
         nursery.start_soon(self.clock.run, lambda: bool(self._peers()), self.disk)
         nursery.start_soon(tell_status, self.bus, self._in_a_line, notifier)
         nursery.start_soon(health.watch, self.checks(), notifier.watchdog, notifier.interval)
         if self.opened.allowlist is not None and self.opened.gate.enabled:
             path, known = self.opened.allowlist.path, self.opened.allowlist_stamp
             nursery.start_soon(watching.changes, path, known, self.authorization.reload_or_tell)
+
+    def _reservation_file(self) -> ReservationFile | None:
+        settings = self.opened.settings
+        if not settings.keep_reservations:
+            return None
+        return ReservationFile(settings.identity_key_file, self.server, self.disk)
 
     async def _keep(self, inviter: PeerId, joiner: PeerId, name: str) -> None:
         await self.authorization.ensure(joiner, name, vouched_by=str(inviter))
@@ -191,6 +219,8 @@ class RelayNode:
         return degraded(self.problems()) + words + stale
 
     def _tell_started(self, say: Say) -> None:
+        held = said("relay.memory", bytes=self.memory.budget)
+        log.info("connections may hold %d MiB: %s", self.memory.budget >> 20, self.memory.why, extra=held)
         log.info("ready", extra=said("relay.ready", peer=str(self.host.peer_id)))
         for line in self._start_lines():
             say(line)
@@ -211,9 +241,20 @@ def limits(settings: RelaySettings) -> RelayLimits:
     return RelayLimits(
         max_reservations=settings.max_reservations,
         max_reservations_per_ip=settings.max_reservations_per_ip,
+        max_reservations_per_asn=settings.max_reservations_per_asn,
         reservation_ttl=settings.reservation_ttl,
-        max_circuits=settings.max_circuits,
+        max_circuits=settings.rates.circuits_per_peer or settings.max_circuits,
         session_duration=settings.session_duration,
         session_data_limit=settings.session_data_limit,
         buffer_size=settings.buffer_size,
+        bytes_per_second=settings.rates.bytes_per_second,
+    )
+
+
+def rates(settings: RateSettings) -> Rates:
+    """How often others may come, by the configuration."""
+    return Rates(
+        connection_burst=settings.connection_burst,
+        connection_interval=settings.connection_interval,
+        streams_per_second=settings.streams_per_second,
     )

@@ -17,6 +17,7 @@ import trio
 
 from peerupd.model.addresses import RelayAddress
 from peerupd.model.errors import (
+    ConnectionLost,
     EnvironmentalError,
     ProtocolViolation,
     RefusedError,
@@ -26,8 +27,10 @@ from peerupd.model.errors import (
 )
 from peerupd.model.logs import said
 from peerupd.model.names import PeerId
+from peerupd.model.snapshots import PathKind
 from peerupd.p2p.connection import Connection, Limit
 from peerupd.p2p.delimited import receive_message, send_message
+from peerupd.p2p.dialling import counted
 from peerupd.p2p.host import Host
 from peerupd.p2p.relay import Granted
 from peerupd.p2p.streams import Stream
@@ -75,13 +78,12 @@ class Circuits:
 
         Raises `RelayRefused`, `Unreachable`, `TimedOut`, `ConnectionLost`, `ProtocolUnsupported`, `ProtocolViolation`.
         """
-        peer = relay[0].peer
-        self._remember(peer)
-        standing = next((c for c in self._host.connections(peer) if not c.relayed), None)
+        self._remember(relay[0].peer)
+        standing = self._standing(relay)
         if standing is not None:
             with trio.move_on_after(STALE):
                 return await self._reserve_over(standing)
-        fresh = await self._host.swarm.dial([address.address for address in relay], peer)
+        fresh = await self._dial_relay(relay)
         try:
             granted = await self._reserve_over(fresh)
         except RefusedError:
@@ -98,12 +100,27 @@ class Circuits:
 
         Raises as `reserve` does, and `WrongPeer` or `GateRefused` for the far end.
         """
-        over = await self._host.connect(relay[0].peer, [address.address for address in relay])
+        over = self._standing(relay) or await self._dial_relay(relay)
+        with counted(self._host.counters, PathKind.RELAYED):
+            return await self._dial_over(over, relay, peer)
+
+    async def _dial_over(self, over: Connection, relay: Sequence[RelayAddress], peer: PeerId) -> Connection:
         stream = await over.open_stream([HOP_PROTOCOL])
         answer = await _ask(stream, HopMessage(HopKind.CONNECT, peer=peer), CONNECT_LIMIT)
         via = relay[0].address if over.inbound else over.remote.without_peer()
-        remote = RelayAddress(via, relay[0].peer).circuit_to(peer)
-        return await self._host.swarm.upgrade_outbound(stream, peer, remote, circuit=True, limit=_limit(answer.limit))
+        remote, limit = RelayAddress(via, relay[0].peer).circuit_to(peer), _limit(answer.limit)
+        try:
+            return await self._host.swarm.upgrade_outbound(stream, peer, remote, circuit=True, limit=limit)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as why:
+            raise ConnectionLost(f"the circuit broke during its handshake: {why}") from None
+
+    def _standing(self, relay: Sequence[RelayAddress]) -> Connection | None:
+        """Our best connection to the relay itself, if there is one."""
+        return next((c for c in self._host.connections(relay[0].peer) if not c.relayed), None)
+
+    async def _dial_relay(self, relay: Sequence[RelayAddress]) -> Connection:
+        with counted(self._host.counters, PathKind.DIRECT):
+            return await self._host.swarm.dial([address.address for address in relay], relay[0].peer)
 
     def forget(self, relay: PeerId) -> None:
         """The relay is not ours any more: it may bring no more circuits."""

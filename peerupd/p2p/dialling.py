@@ -10,14 +10,17 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 import trio
 
 from peerupd.model.addresses import Multiaddr
-from peerupd.model.errors import GateRefused, PeerupError, TimedOut, Unreachable, WrongPeer
+from peerupd.model.counters import DIALS, Counters
+from peerupd.model.errors import GateRefused, PeerupError, RelayRefused, TimedOut, Unreachable, WrongPeer
 from peerupd.model.names import PeerId
+from peerupd.model.snapshots import PathKind
 from peerupd.p2p.tcp import TcpStream
 
 log = logging.getLogger(__name__)
@@ -30,6 +33,30 @@ _FAMILIES: Final = {"dns": socket.AF_UNSPEC, "dns4": socket.AF_INET, "dns6": soc
 
 T = TypeVar("T")
 Attempt = Callable[[Multiaddr], Awaitable[T]]
+
+
+@contextmanager
+def counted(counters: Counters, path: PathKind) -> Iterator[None]:
+    """Count the dial that the block is, by how it ends."""
+    try:
+        yield
+    except BaseException as why:
+        counters.count(DIALS, path_type=str(path), result=_result(why))
+        raise
+    counters.count(DIALS, path_type=str(path), result="success")
+
+
+def _result(why: BaseException) -> str:
+    match why:
+        case GateRefused() | RelayRefused():
+            return "refused"
+        case WrongPeer():
+            return "wrong_peer"
+        case TimedOut():
+            return "timeout"
+        case trio.Cancelled():
+            return "called_off"
+    return "failure"
 
 
 async def race(peer: PeerId, addresses: Sequence[Multiaddr], attempt: Attempt[T], lose: Callable[[T], None]) -> T:

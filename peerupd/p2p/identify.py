@@ -2,7 +2,8 @@
 
 On every admitted connection both sides ask once. When our addresses or protocols change, everybody connected is told,
 after `SETTLE` seconds so that many changes make one message. What peers tell goes into the book; pushes are taken at
-most `MAX_PUSHES` times a minute from one connection.
+most `MAX_PUSHES` times a minute from one connection. What is served beyond the protocols that others would read is
+served all the same: whoever asks for it by name gets it.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ import trio
 
 from peerupd.model.addresses import Multiaddr
 from peerupd.model.errors import FrameTooLarge, LimitReached, PeerupError, ProtocolUnsupported, TimedOut
+from peerupd.model.logs import said
 from peerupd.model.names import PeerId
 from peerupd.p2p.book import MAX_ADDRESSES, Book, Entry
+from peerupd.p2p.bulkhead import contained
 from peerupd.p2p.connection import Connection
 from peerupd.p2p.streams import Stream
 from peerupd.trust.identity import Identity
 from peerupd.wire.envelope import PeerRecord, seal_record
 from peerupd.wire.framing import FrameReader, frame
-from peerupd.wire.identify import MAX_IDENTIFY, PROTOCOL, PUSH_PROTOCOL, Identify
+from peerupd.wire.identify import MAX_IDENTIFY, MAX_PROTOCOLS, PROTOCOL, PUSH_PROTOCOL, Identify
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,7 @@ LIMIT: Final = 15.0  # seconds for one identify or push
 SETTLE: Final = 0.2  # seconds between a change of ours and its push
 MAX_PUSHES: Final = 10  # a minute, from one connection
 MAX_SENT_ADDRESSES: Final = 64
+SERVICES: Final = "/peerup/"  # how protocols of services begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Identifier:
         self._changed = trio.Event()
         self._pushes: WeakKeyDictionary[Connection, list[float]] = WeakKeyDictionary()
         self._records = 0  # the number of the newest signed record
+        self._left_out = 0  # protocols that had no room in what we told last
 
     # -- telling ---------------------------------------------------------------------------------------------------
 
@@ -77,9 +82,22 @@ class Identifier:
             public_key=own.identity.public_key,
             listen_addrs=addresses,
             observed_addr=remote,
-            protocols=tuple(own.protocols()),
+            protocols=self._announced(own.protocols()),
             signed_record=self._record(addresses),
         )
+
+    def _announced(self, served: list[str]) -> tuple[str, ...]:
+        """As many as others read, those of libp2p first."""
+        left_out = max(0, len(served) - MAX_PROTOCOLS)
+        if left_out > self._left_out:
+            told = said("identify.shortened", served=len(served), announced=MAX_PROTOCOLS)
+            log.warning(
+                "%d of %d protocols are served but not announced: others read %d",
+                *(left_out, len(served), MAX_PROTOCOLS),
+                extra=told,
+            )
+        self._left_out = left_out
+        return tuple(sorted(served, key=lambda protocol: protocol.startswith(SERVICES))[:MAX_PROTOCOLS])
 
     def _record(self, addresses: tuple[Multiaddr, ...]) -> bytes:
         self._records = max(self._records + 1, time.time_ns())
@@ -99,7 +117,7 @@ class Identifier:
             async with trio.open_nursery() as nursery:
                 for connection in connections():
                     if not connection.on_probation and connection.identified.is_set():
-                        nursery.start_soon(self._push_to, connection)
+                        nursery.start_soon(contained, f"a push to {connection.peer}", self._push_to, connection)
 
     async def _push_to(self, connection: Connection) -> None:
         with trio.move_on_after(LIMIT):

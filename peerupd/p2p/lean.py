@@ -50,15 +50,9 @@ def prepare() -> None:
         _put(_module_of_types(name, classes))
 
 
-def is_lean() -> bool:
-    """Whether libp2p is there, and in the lean form."""
-    return getattr(sys.modules.get(ROOT), "__lean__", False)
-
-
 def _package(name: str, folder: Path) -> ModuleType:
     package = ModuleType(name, "A bare package: see peerupd.p2p.lean.")
     package.__path__ = [str(folder)]
-    package.__dict__["__lean__"] = True
     return package
 
 

@@ -32,6 +32,7 @@ from peerupd.model.names import PeerId
 from peerupd.model.snapshots import PathChanged, PathKind, PathWish
 from peerupd.p2p.bulkhead import contained
 from peerupd.p2p.connection import Connection
+from peerupd.p2p.dialling import counted
 from peerupd.p2p.host import Host
 
 log = logging.getLogger(__name__)
@@ -220,6 +221,9 @@ class Paths:
                 race.winner = await self._dial(race.peer)
             except Trouble as why:
                 race.troubles.append(Unreachable(f"directly: {why.message}", hint=why.hint))
+            except Exception:  # what a peer tells of itself must not end us, nor the ways through relays
+                log.exception("a bug ended a direct dial to %s", race.peer)
+                race.troubles.append(Unreachable("directly: internal error"))
             else:
                 race.scope.cancel()
         over.set()
@@ -257,7 +261,8 @@ class Paths:
     async def _dial(self, peer: PeerId) -> Connection:
         if not (addresses := self._addresses(peer)):
             raise Unreachable("no address of it is known")
-        return await self._host.connect(peer, addresses)
+        with counted(self._host.counters, PathKind.DIRECT):
+            return await self._host.connect(peer, addresses)
 
     async def _ask_for_addresses(self, peer: PeerId) -> None:
         """A peer that is to be reached directly is asked over a relay where it is."""
@@ -306,15 +311,22 @@ class Paths:
 
     async def _upgrade(self, upgrade: Upgrade) -> None:
         """Dial a relayed peer until it is connected directly, or not at all."""
-        with upgrade.scope:
-            await upgrade.begin()
-            while True:
-                upgrade.dials()
-                try:
-                    await self._wait_for(self._race(upgrade.peer, PathWish.DIRECT))
-                except Unreachable as why:
-                    log.debug("no direct connection to %s yet: %s, retrying", upgrade.peer.short, why)
-                await upgrade.rest()
+        try:
+            with upgrade.scope:
+                await upgrade.begin()
+                while True:
+                    await self._try_directly(upgrade)
+                    await upgrade.rest()
+        finally:
+            if self._upgrades.get(upgrade.peer) is upgrade:
+                del self._upgrades[upgrade.peer]
+
+    async def _try_directly(self, upgrade: Upgrade) -> None:
+        upgrade.dials()
+        try:
+            await self._wait_for(self._race(upgrade.peer, PathWish.DIRECT))
+        except Unreachable as why:
+            log.debug("no direct connection to %s yet: %s, retrying", upgrade.peer.short, why)
 
     async def _tidy(self) -> None:
         async with trio.open_nursery() as nursery:

@@ -28,6 +28,7 @@ from peerupd.model.errors import ConnectionLost, EnvironmentalError, PeerupError
 from peerupd.model.logs import said
 from peerupd.model.names import PeerId
 from peerupd.model.snapshots import RelayStatus, ReservationChanged
+from peerupd.p2p.bulkhead import contained
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ ASK_LIMIT: Final = 3 * OVERLAP  # seconds for one reservation, all attempts toge
 RENEW_AT: Final = 2 / 3  # of a reservation's life
 LOOK_INTERVAL: Final = 120.0  # seconds; the longest time between two looks
 MAX_ADDRESSES: Final = 8  # of one relay
+AFTER_A_BUG: Final = 15.0  # seconds until a relay whose keeper has failed gets another one
 SHORTEST_LIFE: Final = 30.0  # seconds; what a reservation with a nonsensical end is taken for
 LONGEST_LIFE: Final = 2 * 3600.0  # seconds; likewise
 
@@ -340,7 +342,9 @@ class Relays:
 
     async def _keep(self, keeper: Keeper, scope: trio.CancelScope) -> None:
         with scope:
-            await keeper.run()
+            while True:
+                await contained(f"the reservation at relay {keeper.relay.short}", keeper.run)
+                await trio.sleep(AFTER_A_BUG)
 
     def _drop(self, peer: PeerId) -> None:
         if (scope := self._running.pop(peer, None)) is not None:

@@ -19,12 +19,12 @@ from typing import Final, TypeAlias
 import trio
 
 from peerupd.model.errors import PeerupError, ProtocolViolation
-from peerupd.model.logs import said
 from peerupd.model.names import PeerId
 from peerupd.p2p.connection import Connection
 from peerupd.p2p.delimited import receive_message, send_message
 from peerupd.p2p.host import Host
 from peerupd.p2p.streams import Stream
+from peerupd.p2p.telling import Teller
 from peerupd.trust.gate import Admit, Gate, Probation
 from peerupd.wire.circuit import HOP_PROTOCOL
 from peerupd.wire.vouch import (
@@ -94,6 +94,7 @@ class VouchServer:
         self._keep_joiner = keep
         self._withdraw_joiner = withdraw
         self._clock = clock
+        self._tell = Teller(log)
         self._open: list[Vouch] = []
         self._proved: dict[PeerId, Proved] = {}
         self._failures: dict[Connection, int] = {}
@@ -161,7 +162,7 @@ class VouchServer:
         vouch = Vouch(inviter, request.key, self._clock() + request.seconds)
         self._open.append(vouch)
         self._gate.vouch_opened(vouch.until, vouch)
-        log.info("relay: %s vouches for a joiner", inviter, extra=said("vouch.opened", inviter=str(inviter)))
+        self._tell.info("vouch.opened", "relay: %s vouches for a joiner", inviter, inviter=str(inviter))
         return Ok()
 
     def _close(self, inviter: PeerId, request: Close) -> Answer:
@@ -178,11 +179,11 @@ class VouchServer:
         try:
             await self._keep_joiner(inviter, request.peer, request.name)
         except PeerupError as why:
-            log.error("relay: %s, vouched for by %s, cannot be kept: %s", request.peer, inviter, why)
+            words = "relay: %s, vouched for by %s, cannot be kept: %s"
+            self._tell.error("vouch.not_kept", words, request.peer, inviter, why, **_about(inviter, request))
             return No(Reason.FAILED)
-        log.info(
-            "relay: %s is kept, %s vouches for it", request.peer, inviter, extra=_about("vouch.kept", inviter, request)
-        )
+        words = "relay: %s is kept, %s vouches for it"
+        self._tell.info("vouch.kept", words, request.peer, inviter, **_about(inviter, request))
         for connection in self._host.connections(request.peer):
             if self._gate.authorized(connection.peer, self._clock()):
                 connection.promote(Admit())
@@ -199,11 +200,11 @@ class VouchServer:
         try:
             await self._withdraw_joiner(inviter, request.peer)
         except PeerupError as why:
-            log.error("relay: %s, withdrawn by %s, cannot be removed: %s", request.peer, inviter, why)
+            words = "relay: %s, withdrawn by %s, cannot be removed: %s"
+            self._tell.error("vouch.not_withdrawn", words, request.peer, inviter, why, **_about(inviter, request))
             return No(Reason.FAILED)
-        log.info(
-            "relay: %s is withdrawn by %s", request.peer, inviter, extra=_about("vouch.withdrawn", inviter, request)
-        )
+        words = "relay: %s is withdrawn by %s"
+        self._tell.info("vouch.withdrawn", words, request.peer, inviter, **_about(inviter, request))
         return Ok()
 
     # -- the joiner's ------------------------------------------------------------------------------------------------
@@ -220,9 +221,8 @@ class VouchServer:
             del self._proved[oldest]
         if isinstance(connection.admission, Probation):
             connection.promote(Probation(frozenset({HOP_PROTOCOL}), CALL_SECONDS, f"vouched for by {inviter}"))
-        log.info(
-            "relay: %s has a code of %s", connection.peer, inviter, extra=said("vouch.proved", inviter=str(inviter))
-        )
+        words = "relay: %s has a code of %s"
+        self._tell.info("vouch.proved", words, connection.peer, inviter, inviter=str(inviter))
         return Ok(inviter)
 
     # -- ends --------------------------------------------------------------------------------------------------------
@@ -241,5 +241,5 @@ class VouchServer:
             del self._proved[joiner]
 
 
-def _about(event: str, inviter: PeerId, request: Keep | Withdraw) -> dict[str, dict[str, str | int | float | bool]]:
-    return said(event, inviter=str(inviter), peer=str(request.peer))
+def _about(inviter: PeerId, request: Keep | Withdraw) -> dict[str, str]:
+    return {"inviter": str(inviter), "peer": str(request.peer)}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import trio
 
 from peerupd.model.addresses import Multiaddr, RelayAddress
+from peerupd.model.counters import Counters
 from peerupd.model.names import PeerId
 from peerupd.model.snapshots import PathChanged, ReservationChanged
 from peerupd.p2p.circuit import Circuits
@@ -74,12 +76,28 @@ class RelayMachine(Machine):
     """A relay."""
 
     def __init__(
-        self, limits: RelayLimits = MANY, *, gated: bool = True, port: int = 0, identity: Identity | None = None
+        self,
+        limits: RelayLimits = MANY,
+        *,
+        gated: bool = True,
+        port: int = 0,
+        identity: Identity | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(identity, "relay", gated=gated)
         self.listen = Multiaddr.parse(f"/ip4/127.0.0.1/tcp/{port}")
         self.kept: list[tuple[PeerId, PeerId, str]] = []
-        self.server = RelayServer(self.host, self.gate, limits, self.identity, keep=self._keep, withdraw=self._withdraw)
+        self.counters = Counters()
+        self.server = RelayServer(
+            self.host,
+            self.gate,
+            limits,
+            self.identity,
+            keep=self._keep,
+            withdraw=self._withdraw,
+            clock=clock,
+            counters=self.counters,
+        )
 
     async def start(self, nursery: trio.Nursery) -> RelayMachine:
         await nursery.start(self.run, [self.listen])

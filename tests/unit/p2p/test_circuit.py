@@ -9,7 +9,15 @@ import pytest
 import trio
 
 from peerupd.model.addresses import Multiaddr, RelayAddress
-from peerupd.model.errors import EnvironmentalError, GateRefused, PeerupError, ProtocolViolation, RelayRefused, TimedOut
+from peerupd.model.errors import (
+    ConnectionLost,
+    EnvironmentalError,
+    GateRefused,
+    PeerupError,
+    ProtocolViolation,
+    RelayRefused,
+    TimedOut,
+)
 from peerupd.p2p import circuit
 from peerupd.p2p.connection import Limit
 from peerupd.p2p.delimited import receive_message, send_message
@@ -312,3 +320,14 @@ async def test_a_relay_that_asks_for_nonsense_ends_that_stream_only(nursery, req
                 pass
             raise EnvironmentalError("a clean end is no acceptance either")
     assert not held.lost.is_set()
+
+
+async def test_a_circuit_that_breaks_during_its_handshake_is_a_lost_connection(nursery, monkeypatch):
+    _, home, laptop = await trio_of(nursery)
+
+    async def broken(*_: object, **__: object) -> None:
+        raise trio.BrokenResourceError("the wire was cut")
+
+    monkeypatch.setattr(laptop.host.swarm, "upgrade_outbound", broken)
+    with trio.fail_after(30), pytest.raises(ConnectionLost, match="the wire was cut"):
+        await laptop.circuit_to(home)

@@ -10,8 +10,10 @@ import trio
 import trio.testing
 
 from peerupd.model.addresses import Multiaddr
-from peerupd.model.errors import GateRefused, ProtocolViolation, Unreachable, WrongPeer
-from peerupd.p2p.dialling import DIAL_LIMIT, MAX_DIALLED, STAGGER, connect, race
+from peerupd.model.counters import DIALS, Counters
+from peerupd.model.errors import GateRefused, ProtocolViolation, RelayRefused, TimedOut, Unreachable, WrongPeer
+from peerupd.model.snapshots import PathKind
+from peerupd.p2p.dialling import DIAL_LIMIT, MAX_DIALLED, STAGGER, connect, counted, race
 from peerupd.trust.identity import Identity
 
 PEER = Identity.generate().peer_id
@@ -159,3 +161,32 @@ async def test_cancelling_a_connect_leaves_no_socket() -> None:
 async def test_a_name_that_no_host_can_have_is_a_failure_like_any_other(name: str) -> None:
     with pytest.raises(Unreachable, match="not a host name"):
         await race(PEER, [Multiaddr.parse(f"/dns4/{name}/tcp/9")], connect, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("why", "result"),
+    [
+        (GateRefused("no"), "refused"),
+        (RelayRefused("no"), "refused"),
+        (WrongPeer("another"), "wrong_peer"),
+        (TimedOut("late"), "timeout"),
+        (Unreachable("away"), "failure"),
+        (ZeroDivisionError("a bug"), "failure"),
+    ],
+)
+def test_a_dial_that_fails_is_counted_by_how(why: Exception, result: str) -> None:
+    made = Counters()
+    with pytest.raises(type(why)), counted(made, PathKind.DIRECT):
+        raise why
+    assert made.get(DIALS, path_type="DIRECT", result=result) == made.get(DIALS) == 1
+
+
+async def test_dials_that_succeed_and_that_are_called_off_are_counted() -> None:
+    made = Counters()
+    with counted(made, PathKind.RELAYED):
+        pass
+    with trio.CancelScope() as scope, counted(made, PathKind.DIRECT):
+        scope.cancel()
+        await trio.sleep_forever()
+    assert made.get(DIALS, path_type="RELAYED", result="success") == 1
+    assert made.get(DIALS, path_type="DIRECT", result="called_off") == 1

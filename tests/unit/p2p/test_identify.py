@@ -18,7 +18,7 @@ from peerupd.p2p.streams import Stream
 from peerupd.trust.identity import Identity
 from peerupd.wire.envelope import open_record
 from peerupd.wire.framing import frame
-from peerupd.wire.identify import MAX_IDENTIFY, PROTOCOL, PUSH_PROTOCOL, Identify
+from peerupd.wire.identify import MAX_IDENTIFY, MAX_PROTOCOLS, PROTOCOL, PUSH_PROTOCOL, Identify
 from tests.support.hosts import connected
 
 HERE = Multiaddr.parse("/ip4/192.0.2.5/tcp/4001")
@@ -72,6 +72,21 @@ async def test_what_a_well_behaved_peer_tells_is_kept() -> None:
     entry = book.get(connection.peer)
     assert (entry.agent, entry.addresses, entry.protocols) == ("peerup/test", (HERE,), frozenset({"/x"}))
     assert entry.observed == connection.remote
+
+
+async def test_more_services_than_others_read_are_announced_as_far_as_they_fit(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    services = [f"/peerup/service-number-{number:03}-with-quite-a-long-name/1.0.0" for number in range(400)]
+    own = Self(Identity.generate(), "peerup/test", lambda: [HERE] * 64, lambda: [*services, PROTOCOL, "/x"])
+    teller = Identifier(own, Book())
+    book, connection = await ask(teller.answer)
+    told = book.get(connection.peer).protocols
+    assert len(told) == MAX_PROTOCOLS
+    assert {PROTOCOL, "/x", services[0]} <= told
+    assert "146 of 402 protocols are served but not announced" in caplog.text
+    await ask(teller.answer)
+    assert caplog.text.count("not announced") == 1
 
 
 async def test_our_answer_carries_a_record_that_we_signed_with_a_growing_number() -> None:

@@ -15,4 +15,4 @@ def test_without_the_package_it_is_said_what_to_do(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(lean, "find_spec", lambda _name: None)
     with pytest.raises(EnvironmentalError, match="not installed; make setup"):
         lean.prepare()
-    assert not lean.is_lean()
+    assert "libp2p" not in sys.modules

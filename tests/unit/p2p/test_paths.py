@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from peerupd.model.addresses import Multiaddr, RelayAddress
+from peerupd.model.counters import DIALS
 from peerupd.model.errors import Unreachable
 from peerupd.model.snapshots import PathKind, PathWish
 from peerupd.p2p import paths
@@ -79,6 +80,16 @@ async def test_a_peer_that_cannot_be_dialled_is_reached_through_the_relay(net):
     change = net.laptop.changes[-1]
     assert (change.peer, change.before, change.after) == (net.home.peer, None, PathKind.RELAYED)
     assert "p2p-circuit" in change.why
+
+
+async def test_dials_are_counted_by_path_and_by_how_they_end(net):
+    await net.start(direct=True)
+    with trio.fail_after(30):
+        assert await net.echo(b"hello", PathWish.RELAY)
+        assert await net.echo(b"hello", PathWish.DIRECT)
+    counted = net.laptop.host.counters
+    assert counted.get(DIALS, path_type="RELAYED", result="success") == 1
+    assert counted.get(DIALS, path_type="DIRECT", result="success") == 2, "the relay, then home"
 
 
 async def test_a_relayed_peer_becomes_direct_by_itself_when_it_can_be_dialled(net):
@@ -462,3 +473,30 @@ async def test_a_bug_on_the_way_through_a_relay_ends_that_way_only(net, caplog):
     with trio.fail_after(5), pytest.raises(Unreachable, match="internal error"):
         await net.laptop.paths.reach(net.home.peer)
     assert "a bug ended a dial through relay" in caplog.text
+
+
+async def test_a_bug_in_the_direct_dial_leaves_the_way_through_the_relay(net, monkeypatch, caplog):
+    await net.start(direct=True)
+
+    async def bugged(*_: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(net.laptop.paths, "_dial", bugged)
+    with trio.fail_after(30):
+        assert await net.echo(b"hello")
+    assert net.over == "RELAYED"
+    assert "a bug ended a direct dial" in caplog.text
+
+
+async def test_background_dials_that_a_bug_ended_begin_anew_with_the_next_circuit(net, monkeypatch, caplog):
+    await net.start()
+
+    async def bugged(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(net.laptop.paths, "_try_directly", bugged)
+    with trio.fail_after(30):
+        assert await net.echo(b"hello")
+        await until(lambda: not net.laptop.paths._upgrades)
+    assert "a bug ended the dials to" in caplog.text

@@ -12,7 +12,7 @@ from peerupd.model.addresses import Multiaddr, RelayAddress
 from peerupd.model.errors import PeerupError, RelayRefused, Unreachable
 from peerupd.model.names import PeerId
 from peerupd.model.snapshots import RelayStatus, ReservationChanged
-from peerupd.p2p.relay import FIRST_DELAY, LAST_DELAY, Absent, Granted, Keeper, Lost, Relays, Reserved
+from peerupd.p2p.relay import AFTER_A_BUG, FIRST_DELAY, LAST_DELAY, Absent, Granted, Keeper, Lost, Relays, Reserved
 
 RELAY = RelayAddress.parse("/ip4/203.0.113.50/tcp/7777/p2p/12D3KooWKRyzVWW6ChFjQjK4miCty85Niy48tpPV95XdKu1BcvMA")
 ALSO = RelayAddress(Multiaddr.parse("/ip6/2001:db8::1/tcp/7777"), RELAY.peer)
@@ -317,6 +317,26 @@ async def test_a_relay_that_answers_is_better_than_one_that_does_not(relay, even
     await nursery.start(relays.run)
     await trio.sleep(1)
     assert relays.best_first() == [(OTHER,), (RELAY,)]
+
+
+async def test_a_bug_in_keeping_one_reservation_ends_neither_the_others_nor_the_daemon(
+    relay, events, nursery, autojump_clock, caplog
+):
+    bugs = [ZeroDivisionError("a bug")]
+
+    async def ask(addresses: Sequence[RelayAddress]) -> Granted:
+        if addresses[0].peer == RELAY.peer and bugs:
+            raise bugs.pop()
+        return await relay.ask(addresses)
+
+    relays = Relays(ask, events, clock=relay.clock)
+    relays.set([RELAY, OTHER])
+    await nursery.start(relays.run)
+    await trio.sleep(1)
+    assert [status.state for status in relays.statuses()] == ["reserving", "reserved"]
+    assert "a bug ended the reservation at relay" in caplog.text
+    await trio.sleep(AFTER_A_BUG)
+    assert [status.state for status in relays.statuses()] == ["reserved", "reserved"]
 
 
 def test_the_states_print_themselves():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
+from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from peerupd.model.errors import LimitReached
 from peerupd.model.names import PeerId
@@ -19,8 +21,8 @@ from peerupd.p2p.relay_limits import (
     Reservations,
 )
 
-HERE = ipaddress.ip_address("203.0.113.1")
-THERE = ipaddress.ip_address("203.0.113.2")
+HERE = "203.0.113.1"
+THERE = "203.0.113.2"
 
 
 def peer(number: int) -> PeerId:
@@ -62,14 +64,81 @@ def test_all_and_each_address_have_their_bounds():
     table.end(peer(3))
     table.end(peer(3))
     table.grant(peer(4), None, 0)
-    assert table.holders(0) == (peer(1), peer(2), peer(4))
+    assert tuple(table.all(0)) == (peer(1), peer(2), peer(4))
+    assert len(table) == 3
 
 
 def test_an_expired_reservation_gives_its_place_away():
     table = Reservations(RelayLimits(max_reservations=1, reservation_ttl=10))
     table.grant(peer(1), HERE, 0)
     table.grant(peer(2), HERE, 10)
-    assert table.holders(10) == (peer(2),)
+    assert tuple(table.all(10)) == (peer(2),)
+
+
+def test_each_network_has_its_bound_where_it_is_known_whose_an_address_is():
+    table = Reservations(RelayLimits(max_reservations_per_asn=2, max_reservations_per_ip=9))
+    table.grant(peer(1), HERE, 0)
+    table.count_networks({HERE: 64500, THERE: 64500}.get)
+    table.grant(peer(2), THERE, 0)
+    with pytest.raises(LimitReached, match="AS64500 holds 2"):
+        table.grant(peer(3), HERE, 0)
+    table.grant(peer(3), "198.51.100.1", 0)
+    table.grant(peer(2), HERE, 0)  # it moves within its network
+    table.end(peer(1))
+    table.grant(peer(4), THERE, 0)
+
+
+def test_a_renewal_that_is_refused_leaves_what_there_is():
+    table = Reservations(RelayLimits(max_reservations_per_ip=1, reservation_ttl=10))
+    table.grant(peer(1), HERE, 0)
+    table.grant(peer(2), THERE, 1)
+    with pytest.raises(LimitReached):
+        table.grant(peer(2), HERE, 5)
+    assert table.all(10)[peer(2)].until == 11
+    assert tuple(table.all(11)) == ()
+
+
+def test_what_was_held_before_a_restart_counts_and_ends_when_it_would_have():
+    table = Reservations(RelayLimits(max_reservations=3, max_reservations_per_ip=1, reservation_ttl=100))
+    table.restore(peer(1), HERE, 0, 1000)
+    table.restore(peer(2), HERE, 5, 1000)
+    table.restore(peer(2), HERE, 50, 1000)
+    table.restore(peer(3), None, 10_000, 1000)
+    assert {holder: held.until for holder, held in table.all(1000).items()} == {peer(2): 1005, peer(3): 1100}
+    with pytest.raises(LimitReached):
+        table.grant(peer(4), HERE, 1000)
+    table.grant(peer(4), HERE, 1005)
+    table.restore(peer(5), THERE, 50, 1005)
+    table.restore(peer(6), THERE, 60, 1005)  # there is no room for it
+    assert tuple(table.all(1005)) == (peer(3), peer(4), peer(5))
+
+
+PEERS = st.integers(1, 6)
+PLACES = st.sampled_from([None, "a", "b", "c"])
+STEPS = st.lists(st.tuples(st.sampled_from(["grant", "end", "wait", "networks"]), PEERS, PLACES), max_size=40)
+
+
+@given(STEPS)
+def test_whatever_happens_the_counts_are_those_of_what_is_held(steps):
+    limits = RelayLimits(max_reservations=4, max_reservations_per_ip=2, max_reservations_per_asn=3, reservation_ttl=10)
+    table = Reservations(limits)
+    now = 0.0
+    for what, who, place in steps:
+        if what == "wait":
+            now += who
+        elif what == "end":
+            table.end(peer(who))
+        elif what == "networks":
+            table.count_networks(lambda place, who=who: who if place in ("a", "b") else None)
+        else:
+            with suppress(LimitReached):
+                assert table.grant(peer(who), place, now).until == now + 10
+        held = list(table.all(now).values())
+        assert all(one.until > now for one in held)
+        assert len(held) <= 4
+        assert sum(table._places.values()) == sum(one.place is not None for one in held)
+        assert sum(table._networks.values()) == sum(one.network is not None for one in held)
+        assert all(count <= 2 for count in table._places.values())
 
 
 def test_a_circuit_counts_at_both_ends_while_it_stands():

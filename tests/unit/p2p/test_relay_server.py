@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 
 import pytest
 import trio
 
+from peerupd.model.counters import CIRCUIT_BYTES, CIRCUITS, CIRCUITS_ACTIVE, RESERVATIONS, RESERVATIONS_ACTIVE
 from peerupd.model.errors import ProtocolUnsupported
-from peerupd.p2p import relay_server
+from peerupd.p2p import relay_server, telling
 from peerupd.p2p.delimited import receive_message, send_message
 from peerupd.p2p.relay_limits import RelayLimits
+from peerupd.p2p.relay_state import Kept
 from peerupd.p2p.streams import Stream, StreamWasReset
 from peerupd.wire.circuit import (
     HOP_PROTOCOL,
@@ -38,8 +41,8 @@ class Net:
     def __init__(self, nursery: trio.Nursery) -> None:
         self.nursery = nursery
 
-    async def relay(self, limits: RelayLimits | None = None, *, gated: bool = True) -> RelayMachine:
-        return await RelayMachine(limits or RelayLimits(), gated=gated).start(self.nursery)
+    async def relay(self, limits: RelayLimits | None = None, **kwargs) -> RelayMachine:
+        return await RelayMachine(limits or RelayLimits(), **kwargs).start(self.nursery)
 
     async def node(self, relay: RelayMachine, *, known: bool = True, reserve: bool = True) -> NodeMachine:
         node = NodeMachine(relay, gated=False)
@@ -116,6 +119,110 @@ async def test_only_the_connection_with_the_reservation_is_worth_keeping(net):
         await trio.sleep(1)
         await net.node(relay)
         assert not any(c.keep for c in relay.host.connections(home.peer))
+
+
+async def test_no_step_of_the_clock_ends_a_reservation_and_the_voucher_says_the_time_of_the_wall(net):
+    wall = time.time()
+    relay = await net.relay(clock=lambda: wall)
+    home, laptop = await net.node(relay), await net.node(relay)
+    for step in (400 * 86_400.0, -800 * 86_400.0):
+        wall += step
+        assert set(relay.server.reservations) == {home.peer, laptop.peer}
+        with trio.fail_after(20):
+            (await laptop.circuit_to(home)).abort("seen")
+            _, answer = await hop(home, HopMessage(HopKind.RESERVE))
+        assert answer.reservation is not None
+        assert answer.reservation.expire == pytest.approx(wall + 3600, abs=60)
+
+
+async def test_a_reservation_outlives_a_restart_and_its_peer_finds_it_when_it_is_back(net):
+    relay = await net.relay(RelayLimits(max_reservations=2))
+    home, laptop = await net.node(relay), await net.node(relay)
+    vouched = {kept.peer: kept.until for kept in relay.server.kept()}
+    kept = relay.server.kept()
+    with trio.fail_after(20):
+        home.relays.set([])
+        await relay.stop()
+    again = RelayMachine(RelayLimits(max_reservations=2), identity=relay.identity)
+    again.allow(home, laptop)
+    again.server.restore(kept)
+    await again.start(net.nursery)
+    home.relay = laptop.relay = again
+    with trio.fail_after(20):
+        assert set(again.server.reservations) == {home.peer, laptop.peer}
+        late = await net.node(again, reserve=False)
+        _, answer = await hop(late, HopMessage(HopKind.RESERVE))
+        assert answer.status is Status.RESERVATION_REFUSED  # both slots are taken
+        _, answer = await hop(laptop, HopMessage(HopKind.CONNECT, peer=home.peer))
+        assert answer.status is Status.NO_RESERVATION  # it is not back yet
+        await home.host.connect(again.peer, [again.address.address])
+        await laptop.circuit_to(home)  # without having asked anew
+        assert {kept.peer: kept.until for kept in again.server.kept()} == pytest.approx(vouched, abs=1.1)
+        await home.stop()
+        await until(lambda: home.peer not in again.server.reservations)
+
+
+async def test_a_reservation_of_before_is_lost_with_the_entry_and_by_not_coming_back(net, monkeypatch):
+    monkeypatch.setattr(relay_server, "RETURN_LIMIT", 0.1)
+    home, laptop, gone = Machine(None, "node"), Machine(None, "node"), Machine(None, "node")
+    relay = RelayMachine()
+    relay.allow(home, laptop)
+    later = int(time.time()) + 500
+    relay.server.restore([Kept(machine.peer, later, "127.0.0.1") for machine in (home, laptop, gone)])
+    assert set(relay.server.reservations) == {home.peer, laptop.peer}
+    await relay.start(net.nursery)
+    await until(lambda: not relay.server.reservations)
+
+
+async def test_a_network_that_has_its_share_gets_no_more(net):
+    relay = await net.relay(RelayLimits(max_reservations_per_asn=1))
+    relay.server.count_networks(lambda ip: 64500 if ip.is_loopback else None)
+    await net.node(relay)
+    late = await net.node(relay, reserve=False)
+    with trio.fail_after(20):
+        _, answer = await hop(late, HopMessage(HopKind.RESERVE))
+    assert answer.status is Status.RESERVATION_REFUSED
+
+
+async def test_a_stranger_cannot_fill_the_log(net, caplog):
+    caplog.set_level(logging.INFO)
+    relay = await net.relay(gated=False)
+    stranger = await net.node(relay)
+    nobody = Machine(None, "node")
+    with trio.fail_after(60):
+        for _ in range(100):
+            _, answer = await hop(stranger, HopMessage(HopKind.CONNECT, peer=nobody.peer))
+            assert answer.status is Status.NO_RESERVATION
+    told = [line for line in caplog.records if getattr(line, "peerup", {}).get("event") == "relay.denied"]
+    assert 0 < len(told) <= telling.AT_ONCE + 6
+
+
+async def test_what_happens_is_counted(net):
+    relay = await net.relay(RelayLimits(max_circuits=1, max_reservations=2))
+    home, laptop = await net.node(relay), await net.node(relay)
+    stops_with(home, echo)
+    with trio.fail_after(20):
+        late = await net.node(relay, reserve=False)
+        await hop(late, HopMessage(HopKind.RESERVE))
+        await hop(home, HopMessage(HopKind.RESERVE))
+        stream = await raw(laptop, home)
+        _, refused = await hop(laptop, HopMessage(HopKind.CONNECT, peer=home.peer))
+        await hop(laptop, HopMessage(HopKind.CONNECT, peer=late.peer))
+        relay.server.settle()
+        get = relay.counters.get
+        assert (get(RESERVATIONS_ACTIVE), get(CIRCUITS_ACTIVE), get(CIRCUIT_BYTES)) == (2, 1, 0)
+        await stream.send_all(bytes(1000))
+        await stream.send_eof()
+        assert await read_all(stream) == bytes(1000)
+        await until(lambda: not relay.server.circuits)
+    relay.server.settle()
+    assert refused.status is Status.RESOURCE_LIMIT_EXCEEDED
+    assert (get(CIRCUITS_ACTIVE), get(CIRCUIT_BYTES)) == (0, 2000)
+    results = {count.labels["result"]: count.value for count in relay.counters.snapshot() if count.name == CIRCUITS}
+    assert results == {"opened": 1, "resource_limit_exceeded": 1, "no_reservation": 1}
+    assert get(RESERVATIONS, result="granted") == 2
+    assert get(RESERVATIONS, result="renewed") >= 1
+    assert get(RESERVATIONS, result="reservation_refused") >= 1
 
 
 async def test_reservations_have_a_bound_in_all(net):
