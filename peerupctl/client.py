@@ -28,6 +28,7 @@ COOKIE: Final = ".daemon-cookie"
 CONNECT_SECONDS: Final = 2.0
 MAX_HEAD: Final = 64 * 1024  # bytes of an answer's head
 MAX_BODY: Final = 16 * 1024 * 1024  # bytes of an answer's body
+MAX_DIGITS: Final = 16  # of a number in its head
 
 ROUTES: Final[Mapping[str, tuple[str, str]]] = {
     "status": ("GET", "/v1/status"),
@@ -178,10 +179,10 @@ class Answer:
         self._socket = connection
         self._ahead = b""
         head = self._head()
-        self.status = int(head[0].split()[1])
+        self.status = _status(head[0])
         self._chunked = any("chunked" in line for line in head if line.startswith("transfer-encoding:"))
         lengths = [line.partition(":")[2] for line in head if line.startswith("content-length:")]
-        self._length = int(lengths[0]) if lengths else None
+        self._length = _number(lengths[0], 10) if lengths else None
 
     def __enter__(self) -> Self:
         return self
@@ -195,19 +196,18 @@ class Answer:
 
     def data(self) -> Json:
         """What is in the envelope; raises the error that is in it."""
-        try:
-            envelope = json.loads(b"".join(self._body()))
-        except ValueError:
-            raise EnvironmentalError(f"the daemon answered {self.status} and no JSON") from None
+        envelope = _object(self._whole(), f"the daemon answered {self.status} and no JSON")
         if self.status >= 400:
             raise error_of(envelope)
+        if "data" not in envelope:
+            raise EnvironmentalError(f"the daemon answered {self.status} and no data")
         return envelope["data"]
 
     def text(self) -> str:
         """The body as text; raises the error that is in it."""
         if self.status >= 400:
             self.data()
-        return b"".join(self._body()).decode()
+        return self._whole().decode("utf-8", "replace")
 
     def lines(self) -> Iterator[Any]:
         """JSON values, one a line, as they come; raises the error that was answered instead."""
@@ -216,16 +216,25 @@ class Answer:
         rest = b""
         for piece in self._body():
             *whole, rest = (rest + piece).split(b"\n")
-            yield from (json.loads(line) for line in whole if line.strip())
+            yield from (_object(line, "the daemon answered a line that is no JSON") for line in whole if line.strip())
 
     def detach(self) -> tuple[socket.socket, bytes]:
         """The socket itself, and what was read ahead."""
         return self._socket, self._ahead
 
+    def _whole(self) -> bytes:
+        """The body, at most `MAX_BODY` of it."""
+        body = bytearray()
+        for piece in self._body():
+            body += piece
+            if len(body) > MAX_BODY:
+                raise EnvironmentalError(f"the daemon's answer has more than {MAX_BODY} bytes")
+        return bytes(body)
+
     def _body(self) -> Iterator[bytes]:
-        """The body in pieces, at most `MAX_BODY` of it."""
+        """The body in pieces, each of at most `MAX_BODY`."""
         if self._chunked:
-            while size := int(self._line().split(b";")[0] or b"0", 16):
+            while size := _number(self._line().split(b";")[0].decode("latin-1") or "0", 16):
                 yield self._exactly(min(size, MAX_BODY))
                 self._line()
         elif self._length is not None:
@@ -296,7 +305,7 @@ class Once:
     def _lines(self, process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
         assert process.stdout is not None
         for text in process.stdout:
-            line = json.loads(text)
+            line = _object(text, "peerupd once said a line that is no JSON")
             if "error" in line:
                 raise error_of(line)
             yield line
@@ -304,10 +313,40 @@ class Once:
             raise EnvironmentalError(f"peerupd once ended with status {process.returncode}")
 
 
+def _status(line: str) -> int:
+    """The status in the first line of an answer; raises `EnvironmentalError` if it is none."""
+    words = line.split()
+    if len(words) < 2 or not words[0].startswith("http/1."):
+        raise EnvironmentalError("who answers at the socket does not speak HTTP", hint="is it the daemon's socket?")
+    return _number(words[1], 10)
+
+
+def _number(text: str, base: int) -> int:
+    """A number of HTTP, up to 64 bits; raises `EnvironmentalError`."""
+    digits = text.strip()
+    if not digits.isalnum() or len(digits) > MAX_DIGITS:
+        raise EnvironmentalError("the daemon's answer is not HTTP: a bad number")
+    try:
+        return int(digits, base)
+    except ValueError:
+        raise EnvironmentalError("the daemon's answer is not HTTP: a bad number") from None
+
+
+def _object(text: bytes, otherwise: str) -> dict[str, Any]:
+    """The JSON object in `text`; raises `EnvironmentalError` in these words."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise EnvironmentalError(otherwise)
+    return value
+
+
 def error_of(answer: Mapping[str, Any]) -> PeerupError:
     """The error that an answer carries, as the exception of its code."""
     kind = _KINDS.get(str(answer.get("code")), PeerupError)
-    return kind(str(answer.get("error", "unknown error")), hint=str(answer.get("hint", "")))
+    return kind(str(answer.get("error") or "unknown error"), hint=str(answer.get("hint", "")))
 
 
 def _kinds() -> dict[str, type[PeerupError]]:

@@ -1,7 +1,7 @@
 """The front door: arguments, logging, the right assembler, the exit status.
 
 Exit status: 0 ended calmly; 2 what was asked or configured cannot be; 3 refused; 4 the other side's fault; 5 the world
-is in the way; 70 a bug.
+is in the way; 70 a bug. Each role imports its own rooms, when it is known that it is this one.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import trio
+from peerupd.linux import openssl
 
-from peerupd.config.store import find_config, find_relay_config
-from peerupd.control import logs, once
-from peerupd.control.node import Node
-from peerupd.control.opening import open_node, open_relay
-from peerupd.control.relay_node import RelayNode
-from peerupd.control.verbs import expected_in
-from peerupd.frontends import healthz
-from peerupd.frontends.door import ControlDoor
-from peerupd.frontends.socket import place
-from peerupd.linux.systemd import Notifier
-from peerupd.model import version
-from peerupd.model.codec import to_json
-from peerupd.model.errors import PeerupError
+with openssl.left_out():
+    import trio
+
+    from peerupd.config.store import find_config, find_relay_config
+    from peerupd.control import logs
+    from peerupd.control.opening import open_node, open_relay
+    from peerupd.control.verbs import expected_in
+    from peerupd.linux.descriptors import raise_limit
+    from peerupd.linux.systemd import Notifier
+    from peerupd.model import version
+    from peerupd.model.addresses import Endpoint
+    from peerupd.model.codec import to_json
+    from peerupd.model.errors import PeerupError
 
 BUG: Final = 70  # EX_SOFTWARE of sysexits.h
 
@@ -52,6 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _node(options: argparse.Namespace) -> int:
+    from peerupd.control.node import Node
+    from peerupd.frontends.door import ControlDoor
+    from peerupd.frontends.socket import place
+
     home = Path.home()
     config = find_config(options.config, cwd=Path.cwd(), home=home, is_root=os.geteuid() == 0, or_copy=True)
     opened = open_node(config, or_copy=True)
@@ -62,14 +66,26 @@ def _node(options: argparse.Namespace) -> int:
 
 
 def _relay(options: argparse.Namespace) -> int:
+    from peerupd.control.relay_node import RelayNode
+
     config = find_relay_config(options.config, cwd=Path.cwd(), is_root=os.geteuid() == 0, or_copy=True)
     opened = open_relay(config, or_copy=True)
     logs.configure(options.log_level or opened.settings.log_level)
-    _run(lambda: RelayNode(opened).run(healthz.serve, Notifier(), _say(options)))
+    _run(lambda: RelayNode(opened).run(_healthz, Notifier(), _say(options)))
     return 0
 
 
+async def _healthz(
+    where: Endpoint, figures: Callable[[], Mapping[str, str | int]], *, task_status: trio.TaskStatus[Endpoint]
+) -> None:
+    from peerupd.frontends import healthz  # late: most relays answer nobody there
+
+    await healthz.serve(where, figures, task_status=task_status)
+
+
 def _once(options: argparse.Namespace) -> int:
+    from peerupd.control import once
+
     logs.configure(options.log_level or "warning")
     return once.run(options.verb, options.request, options.config)
 
@@ -84,8 +100,9 @@ def _version(options: argparse.Namespace) -> int:
 
 
 def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run to the end; what was imported and read so far is never garbage."""
+    """Run to the end; what was imported and read so far is never garbage. Each connection takes a descriptor."""
     gc.freeze()
+    raise_limit()
     trio.run(work)
 
 

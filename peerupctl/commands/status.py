@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from peerupctl import counted
 from peerupctl.call import Call, Verb
 from peerupctl.render import lasting, table
 
@@ -29,6 +30,8 @@ def _lines(call: Call, data: dict[str, Any]) -> Iterator[str]:
     yield from _listed("unused addresses (no such transport here):", data.get("unused_addresses", []))
     for title, key in (("authorized peers:", "authorized"), ("services:", "services"), ("names:", "names")):
         yield from _listed(title, data.get(key, []))
+    if running:
+        yield from _listed("since the start:", table(counted.rows(data.get("counters", []))))
 
 
 def _relays(call: Call, relays: list[dict[str, Any]]) -> Iterator[str]:

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, NoReturn, Protocol
 
@@ -92,6 +92,11 @@ async def tell_status(bus: Bus, line: Callable[[], str], notifier: Notifier) -> 
                 await events.next()
             await trio.sleep(STATUS_PAUSE)
             events.clear()
+
+
+def degraded(problems: Sequence[str]) -> str:
+    """How a status line begins."""
+    return f"DEGRADED: {'; '.join(problems)} | " if problems else ""
 
 
 async def _reload(reload: Callable[[], Awaitable[None]]) -> None:

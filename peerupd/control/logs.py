@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from datetime import datetime
 from typing import Final
 
 from peerupd.linux.journal import JournalHandler, connected_to_journal
 from peerupd.model.logs import EXTRA
 
+SHORTAGE_INTERVAL: Final = 60.0  # seconds between two lines about a door that cannot accept for want of descriptors
 LEVELS: Final = ("debug", "info", "warning", "error")
 _PLAIN: Final = re.compile(r"[^\s\"=\\]+")
 
@@ -34,11 +36,31 @@ class KeyValue(logging.Formatter):
         return line
 
 
+class Seldom(logging.Filter):
+    """One line a minute, without a traceback: trio tells ten times a second that a listener has no descriptors left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = -SHORTAGE_INTERVAL
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is told."""
+        record.exc_info = None
+        if time.monotonic() - self._told < SHORTAGE_INTERVAL:
+            return False
+        self._told = time.monotonic()
+        return True
+
+
+_seldom: Final = Seldom()
+
+
 def configure(level: str) -> None:
     """Send the program's log to the journal if that is where stderr goes, else to stderr."""
     root = logging.getLogger()
     root.handlers[:] = [_handler()]
     root.setLevel(level.upper())
+    logging.getLogger("trio.serve_listeners").addFilter(_seldom)
 
 
 def _handler() -> logging.Handler:

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import trio
 
-from peerupd.config.schema import NodeSettings
+from peerupd.config.schema import NodeSettings, RateSettings
 from peerupd.control import health, lock, watching
 from peerupd.control.authorization import Authorization
 from peerupd.control.bus import Bus
@@ -25,6 +25,7 @@ from peerupd.control.configuration import Configuration
 from peerupd.control.disk import Disk
 from peerupd.control.expiries import Expiries
 from peerupd.control.forwards import Forwards
+from peerupd.control.gauges import Gauges
 from peerupd.control.health import Check
 from peerupd.control.lifetime import Notifier, Say, insisting, obey_signals, tell_status
 from peerupd.control.names import Names
@@ -34,20 +35,24 @@ from peerupd.control.operations import Operations, Parts
 from peerupd.control.pairings import Books, Pairings, Ways, holding
 from peerupd.control.reports import Reports
 from peerupd.control.withdrawals import Withdrawals
+from peerupd.features import places
 from peerupd.features.inviting import Inviting
 from peerupd.features.joining import Joining
 from peerupd.features.probe import Probe
 from peerupd.features.proxy import Proxies
 from peerupd.features.registry import Registry
-from peerupd.linux import links
+from peerupd.linux import links, memory
 from peerupd.model import version
+from peerupd.model.counters import Counters
 from peerupd.model.logs import said
 from peerupd.model.names import PeerId
 from peerupd.model.snapshots import ProblemsChanged, ReservationChanged
+from peerupd.p2p.bulkhead import contained
 from peerupd.p2p.circuit import Circuits
 from peerupd.p2p.host import Host
 from peerupd.p2p.identify import PROTOCOL_VERSION
 from peerupd.p2p.paths import Paths
+from peerupd.p2p.rates import Rates
 from peerupd.p2p.relay import Relays
 from peerupd.p2p.vouch import Vouching
 
@@ -88,13 +93,9 @@ class Node:
         self.configuration = Configuration(opened.file, opened.parsed, self.disk, opened.config_trouble)
         self.names = Names(settings.names)
         self._relays_in_use = settings.relays
-        self.host = Host(
-            identity=opened.identity,
-            gate=opened.gate,
-            agent=f"peerup/{version.VERSION}",
-            clock=clock,
-            addresses=links.addresses,
-        )
+        self.counters = Counters()
+        self.memory = memory.budget()
+        self.host = self._make_host()
         self.circuits = Circuits(self.host, clock=clock)
         self.relays = Relays(
             self.circuits.reserve,
@@ -104,8 +105,9 @@ class Node:
             clock=clock,
         )
         self.paths = Paths(self.host, self.circuits, self.relays.best_first, clock=clock)
-        self.registry = Registry(self.host, now=clock, worker=self.disk.worker)
-        self.proxies = Proxies(self.host.new_stream, crowded=self._is_crowded)
+        shared = places.places()
+        self.registry = Registry(self.host, now=clock, worker=self.disk.worker, places=shared, counters=self.counters)
+        self.proxies = Proxies(self.host.new_stream, crowded=self._is_crowded, places=shared, counters=self.counters)
         self.probe = Probe(self.host, self.host.new_stream)
         self.expiries = Expiries(opened.gate, clock, self.host.regate, self.disk)
         self.authorization = Authorization(
@@ -113,13 +115,21 @@ class Node:
         )
         self._introduce(clock)
 
-    def _introduce(self, clock: Callable[[], float]) -> None:
-        """The second half of building: those who need the first half."""
-        own = self.opened.identity.peer_id
-        books = Books(own, self.authorization, self.configuration)
-        ways = Ways(self.host, self.circuits, Vouching(self.host), self.configuration, {})
-        self.inviting = Inviting(
-            own=own,
+    def _make_host(self) -> Host:
+        return Host(
+            identity=self.opened.identity,
+            gate=self.opened.gate,
+            agent=f"peerup/{version.VERSION}",
+            clock=self.clock,
+            addresses=links.addresses,
+            memory=self.memory.budget,
+            counters=self.counters,
+            rates=rates(self.opened.settings.rates),
+        )
+
+    def _make_inviting(self, books: Books, ways: Ways) -> Inviting:
+        return Inviting(
+            own=self.opened.identity.peer_id,
             handlers=self.host,
             gate=self.opened.gate,
             vouching=ways,
@@ -127,8 +137,15 @@ class Node:
             allowlist=books,
             names=books,
             network=self.configuration.settings.network,
-            now=clock,
+            now=self.clock,
         )
+
+    def _introduce(self, clock: Callable[[], float]) -> None:
+        """The second half of building: those who need the first half."""
+        own = self.opened.identity.peer_id
+        books = Books(own, self.authorization, self.configuration)
+        ways = Ways(self.host, self.circuits, Vouching(self.host), self.configuration, {})
+        self.inviting = self._make_inviting(books, ways)
         joining = Joining(
             own=own,
             reach_relay=ways.reach,
@@ -139,7 +156,9 @@ class Node:
             relays=books,
             now=clock,
         )
-        self.reports = Reports(self.host, self.relays, self.registry, self.names, self.configuration)
+        settle = (self.registry.settle, self.proxies.settle)
+        gauges = Gauges(self.host, self.counters, self.memory.budget, settle)
+        self.reports = Reports(self.host, self.relays, self.registry, self.names, self.configuration, gauges)
         self.forwards = Forwards(self.configuration, self.proxies, self.names, self.paths.reach)
         self.withdrawals = Withdrawals(ways.withdraw)
         self.pairings = Pairings(inviting=self.inviting, joining=joining, books=books, relays=self.relays, bus=self.bus)
@@ -239,8 +258,9 @@ class Node:
 
     def _start_the_rest(self, lasting: trio.Nursery, door: Door, notifier: Notifier) -> None:
         """What READY does not wait for."""
-        for run in (self.relays.run, self.forwards.run, self.withdrawals.run, self.expiries.run):
+        for run in (self.relays.run, self.forwards.run, self.expiries.run):
             lasting.start_soon(run)
+        lasting.start_soon(contained, "the withdrawals at relays", self.withdrawals.run)
         lasting.start_soon(self.clock.run, lambda: bool(self.host.connections()), self.disk)
         lasting.start_soon(tell_status, self.bus, self.reports.in_a_line, notifier)
         lasting.start_soon(health.watch, self.checks(door), notifier.watchdog, notifier.interval)
@@ -293,9 +313,20 @@ class Node:
 
     def _tell_started(self, door: Door, say: Say) -> None:
         log.info("ready", extra=said("node.ready", peer=str(self.host.peer_id), door=str(door)))
+        held = said("node.memory", bytes=self.memory.budget)
+        log.info("connections may hold %d MiB: %s", self.memory.budget >> 20, self.memory.why, extra=held)
         for line in start_lines(self.opened, self.registry):
             say(line)
         say(f"Daemon API: {door}\n")
+
+
+def rates(settings: RateSettings) -> Rates:
+    """How often others may come, by the configuration."""
+    return Rates(
+        connection_burst=settings.connection_burst,
+        connection_interval=settings.connection_interval,
+        streams_per_second=settings.streams_per_second,
+    )
 
 
 def start_lines(opened: Opened[NodeSettings], registry: Registry) -> Iterator[str]:

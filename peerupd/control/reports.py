@@ -8,6 +8,8 @@ from typing import Final
 import trio
 
 from peerupd.control.configuration import Configuration
+from peerupd.control.gauges import Gauges
+from peerupd.control.lifetime import degraded
 from peerupd.control.names import Names
 from peerupd.features.registry import Registry
 from peerupd.model import version
@@ -26,13 +28,20 @@ class Reports:
     """What the verbs that only look answer."""
 
     def __init__(
-        self, host: Host, relays: Relays, registry: Registry, names: Names, configuration: Configuration
+        self,
+        host: Host,
+        relays: Relays,
+        registry: Registry,
+        names: Names,
+        configuration: Configuration,
+        gauges: Gauges,
     ) -> None:
         self._host = host
         self._relays = relays
         self._registry = registry
         self._names = names
         self._configuration = configuration
+        self._gauges = gauges
         self._started = trio.current_time()
         self._problems: list[Problems] = []
         self._notices: list[Problems] = []
@@ -60,6 +69,7 @@ class Reports:
             unused_addresses=settings.unused_addresses,
             problems=(*self.problems(), *_all(self._notices)),
             config=str(self._configuration.file.path),
+            counters=self._gauges.read(),
         )
 
     def problems(self) -> tuple[str, ...]:
@@ -101,11 +111,6 @@ class Reports:
             name=self._names.name_of(peer),
             path=str(PathKind.RELAYED if relayed else PathKind.DIRECT),
         )
-
-
-def degraded(problems: Sequence[str]) -> str:
-    """How a status line begins."""
-    return f"DEGRADED: {'; '.join(problems)} | " if problems else ""
 
 
 def _all(asked: Iterable[Problems]) -> tuple[str, ...]:

@@ -62,10 +62,11 @@ class Withdrawals:
         try:
             await self._withdraw(peer)
         except (RefusedError, RemoteError, EnvironmentalError) as why:
-            self._waiting[peer] += 1
+            if peer in self._waiting:  # else others have taken its place meanwhile
+                self._waiting[peer] += 1
             log.info("cannot withdraw %s at a relay: %s, retrying in %g s", peer, why.message, self._pause())
         else:
-            del self._waiting[peer]
+            self._waiting.pop(peer, None)
             log.info("peer %s is withdrawn at our relays", peer, extra=said("auth.withdrawn", peer=str(peer)))
 
     def _pause(self) -> float:

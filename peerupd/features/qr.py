@@ -5,8 +5,10 @@ Two modules share one character; error level M, with the quiet zone of ISO/IEC 1
 
 from __future__ import annotations
 
+import sys
 from itertools import zip_longest
-from typing import Final
+from types import ModuleType
+from typing import Any, Final
 
 QUIET_ZONE: Final = 4  # modules on each side
 
@@ -16,10 +18,17 @@ _BLOCKS: Final = {(0, 0): "█", (0, 1): "▀", (1, 0): "▄", (1, 1): " "}
 
 def lines(text: str) -> tuple[str, ...]:
     """The rows of the code of `text`, top first."""
-    import segno  # late: only pairing and setup draw codes
-
-    rows = [
-        tuple(row) for row in segno.make(text, error="m", micro=False, boost_error=False).matrix_iter(border=QUIET_ZONE)
-    ]
+    code = _segno().make(text, error="m", micro=False, boost_error=False)
+    rows = [tuple(row) for row in code.matrix_iter(border=QUIET_ZONE)]
     below = zip_longest(rows[::2], rows[1::2], fillvalue=(1,) * len(rows[0]))
     return tuple("".join(_BLOCKS[pair] for pair in zip(*both, strict=True)) for both in below)
+
+
+def _segno() -> Any:  # noqa: ANN401 - segno tells no types
+    """Late: only pairing and setup draw codes. Without what writes images: it imports `http` and `ssl`, 6 MiB."""
+    writers = "segno.writers"
+    if writers not in sys.modules:
+        sys.modules[writers] = ModuleType(writers, "Nothing is written: see peerupd.features.qr.")
+    import segno
+
+    return segno

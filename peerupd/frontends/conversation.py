@@ -57,6 +57,7 @@ class Conversation:
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        self._bare = False  # asked by HEAD: whatever is answered has no body
 
     async def next(self) -> Asked | None:
         """The next request; None: the caller is gone or said nothing for too long. Raises `BadRequest`."""
@@ -106,12 +107,14 @@ class Conversation:
         """Answer what was not even a request, and end."""
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             closing: Headers = [*headers, ("Connection", "close")]
-            await self.answer(status, closing, body)
+            await self.answer(status, closing, body, bare=self._bare)
 
     async def _read(self) -> Asked | None:
+        self._bare = False
         head = await self._next_event()
         if not isinstance(head, h11.Request):
             return None
+        self._bare = head.method == b"HEAD"
         if len(head.target) + sum(len(name) + len(value) for name, value in head.headers) > MAX_HEAD:
             raise BadRequest(431)  # h11 measures only what has not come whole
         body, cut = await self._body()

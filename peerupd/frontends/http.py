@@ -288,8 +288,14 @@ def _note(verb: Verb, caller: Caller) -> None:
 
 
 def _split(target: str) -> tuple[str, dict[str, str]]:
-    """Path and query of a request target; the scheme and host that a proxy's caller writes are ignored."""
-    parts = urlsplit(target)
+    """Path and query of a request target; the scheme and host that a proxy's caller writes are ignored.
+
+    Raises `RequestError`.
+    """
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        raise RequestError("cannot read the request's target", hint="it wants a path, like /v1/status") from None
     return parts.path, dict(parse_qsl(parts.query, keep_blank_values=True))
 
 

@@ -33,10 +33,10 @@ def addresses() -> list[IpAddress]:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as kernel:
             kernel.settimeout(ANSWER_TIMEOUT)
             seen = list(_dump(kernel))
+        up = _up({address.interface for address in seen})
     except (OSError, ProtocolViolation) as why:
         log.warning("cannot list the addresses of this machine: %s, ignoring", why)
         return []
-    up = _up({address.interface for address in seen})
     return [address.ip for address in seen if address.interface in up and _is_usable(address)]
 
 

@@ -64,3 +64,12 @@ def test_when_stderr_is_the_journal_its_own_protocol_is_used(monkeypatch: pytest
     handler = logging.getLogger().handlers[0]
     assert isinstance(handler, JournalHandler)
     handler.close()
+
+
+def test_a_door_without_descriptors_is_told_of_once_a_minute_and_without_a_traceback() -> None:
+    seldom = logs.Seldom()
+    records = [
+        logging.makeLogRecord({"msg": "accept returned EMFILE", "exc_info": (OSError, None, None)}) for _ in "abc"
+    ]
+    assert [seldom.filter(record) for record in records] == [True, False, False]
+    assert not records[0].exc_info

@@ -19,6 +19,7 @@ import trio
 from peerupd.control import forwards, health, watching
 from peerupd.control.node import Node
 from peerupd.control.opening import open_node
+from peerupd.features import counting as names
 from peerupd.frontends.door import ControlDoor
 from peerupd.frontends.socket import Place
 from peerupd.model import errors
@@ -545,6 +546,26 @@ async def test_pipe_carries_an_end_to_a_service(tmp_path: Path) -> None:
         assert near.heard == b"abcabc"
         with pytest.raises(errors.ProtocolUnsupported):
             await here.laptop.ask.pipe(Pipe("home", "nothing"), _Words(b""))
+
+
+async def test_status_tells_what_was_counted_on_both_sides_of_a_service(tmp_path: Path) -> None:
+    async with echo() as address, paired(tmp_path) as here:
+        await here.home.ask.expose(Expose("echo", address))
+        await here.laptop.ask.pipe(Pipe("home", "echo"), _Words(b"abc"))
+        with trio.fail_after(60):
+            for node, side in ((here.home, names.SERVED), (here.laptop, names.USED)):
+                while sorted(await counted(node, "peerup_proxy_bytes_total", service="echo", side=side)) != [3, 6]:  # noqa: ASYNC110
+                    await trio.sleep(0.01)  # the far side may still be counting
+                assert await counted(node, "peerup_proxy_connections_total", service="echo", side=side) == [1]
+        assert sum(await counted(here.laptop, "peerup_path_dial_total", result="success")) >= 1
+        assert sum(await counted(here.home, "peerup_auth_decisions_total", decision="allow")) >= 1
+        assert await counted(here.home, "peerup_memory_limit_bytes") == [here.home.node.memory.budget]
+
+
+async def counted(running: RunningNode, name: str, **labels: str) -> list[int]:
+    """The values that have this name and these labels."""
+    status = await running.ask.status(Nothing())
+    return [each.value for each in status.counters if each.name == name and labels.items() <= each.labels.items()]
 
 
 async def test_a_pipe_to_a_service_that_breaks_is_not_taken_for_finished(tmp_path: Path) -> None:

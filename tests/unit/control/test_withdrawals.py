@@ -78,3 +78,22 @@ async def test_every_relay_is_told_also_after_a_failure() -> None:
     with pytest.raises(Unreachable, match="1"):
         await pairings.each({ANN, BOB}, tell)
     assert set(told) == {ANN, BOB}
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+async def test_who_loses_the_place_while_the_relays_are_told_harms_nobody(
+    failures: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(withdrawals, "MAX_WAITING", 1)
+    relay = Relay(failures)
+
+    async def tell_and_ask_again(peer: PeerId) -> None:
+        if peer == ANN:
+            waiting.ask(BOB)
+        await relay(peer)
+
+    waiting = Withdrawals(tell_and_ask_again)
+    waiting.ask(ANN)
+    await waiting.settle()
+    await waiting.settle()
+    assert [peer for _, peer in relay.told] == [ANN, BOB]

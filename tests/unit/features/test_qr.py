@@ -1,5 +1,8 @@
 """The code can be read back from the characters: light is drawn, dark is left out."""
 
+import subprocess
+import sys
+
 import pytest
 import segno
 
@@ -26,3 +29,14 @@ def test_the_quiet_zone_is_light():
 
 def test_the_error_level_is_medium_even_where_more_would_fit():
     assert len(qr.lines("A")[0]) == 21 + 8
+
+
+def test_a_code_costs_no_http_and_no_tls():
+    program = """
+import sys
+from peerupd.features import qr
+qr.lines("x")
+print([name for name in ("http", "email", "ssl", "xml") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"

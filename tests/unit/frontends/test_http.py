@@ -361,6 +361,34 @@ async def test_errors_are_answered_by_family(tmp_path: Any, trouble: Exception, 
     assert answer.json == {"error": "x", "code": expected.code, "hint": ""}
 
 
+async def test_a_target_that_is_no_url_is_a_400(tmp_path: Any) -> None:
+    async with house(tmp_path) as here:
+        caller = await here.caller()
+        answer = await caller.ask("GET", "http://[::1/v1/whoami")
+        assert (await caller.ask("GET", "/v1/whoami")).status == 200
+    assert answer.status == 400
+    assert answer.json["code"] == "bad-request"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [b"HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n", b"HEAD /" + b"x" * MAX_HEAD + b" HTTP/1.0\r\n\r\n"],
+)
+async def test_a_head_request_that_is_refused_is_answered_without_a_body(
+    tmp_path: Any, request_: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with house(tmp_path) as here:
+        caller = await here.caller()
+        await caller.ask("HEAD", "/v1/whoami")
+        await caller.stream.send_all(request_)
+        await caller.stream.send_eof()
+        answer = await caller.answer(bodiless=True)
+        assert await caller.hung_up()
+    assert answer.status in (400, 431)
+    assert not caller.pending
+    assert not caplog.records
+
+
 async def test_a_bug_in_a_verb_is_a_500_in_the_log_and_the_door_lives(
     tmp_path: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
