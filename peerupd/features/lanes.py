@@ -1,8 +1,9 @@
-"""Streams at once to one service of one peer: the rest wait, in the order they came.
+"""Streams at once to one peer, and to one service of it: the rest wait, in the order they came.
 
-go-libp2p refuses more than 64 streams of one protocol from one peer, so towards such peers a few less are opened at a
-time. Whether a peer is such a one may be known only once it is connected: whoever does not know says yes, and the lane
-asks again with every stream that opened or ended.
+A peer of our kind takes `p2p.muxer.MAX_INBOUND_STREAMS` on one connection and resets what is more: a few less are
+opened at a time, so that there is room beside them. go-libp2p refuses more than 64 streams of one protocol from one
+peer: towards such peers a few less of those. Whether a peer is such a one may be known only once it is connected:
+whoever does not know says yes, and the lane asks again with every stream that opened or ended.
 """
 
 from __future__ import annotations
@@ -14,14 +15,50 @@ from typing import Final
 
 import trio
 
+from peerupd.model.names import PeerId
+
+PEER_STREAMS: Final = 2016  # at once, towards any one peer
 CROWDED_STREAMS: Final = 60  # at once per service, towards crowded peers
 
 
-class Lane:
-    """The way to one service of one peer."""
+class Lanes:
+    """The ways to all services of all peers; those that nobody uses are forgotten."""
 
-    def __init__(self, crowded: Callable[[], bool]) -> None:
+    def __init__(self, crowded: Callable[[PeerId], bool]) -> None:
+        """`crowded`: whether a peer refuses more than a few streams at once; yes while that is not known."""
         self._crowded = crowded
+        self._lanes: dict[tuple[PeerId, str], Lane] = {}
+
+    @asynccontextmanager
+    async def place(self, peer: PeerId, service: str) -> AsyncIterator[None]:
+        """A place on the way to the service and on that to the peer, awaited."""
+        async with self._on(peer, service, self._to_service(peer)), self._on(peer, "", lambda: PEER_STREAMS):
+            yield
+
+    def move_up(self, peer: PeerId, service: str) -> None:
+        """To be called when `crowded` may have changed its answer."""
+        if lane := self._lanes.get((peer, service)):
+            lane.move_up()
+
+    def _to_service(self, peer: PeerId) -> Callable[[], int]:
+        return lambda: CROWDED_STREAMS if self._crowded(peer) else PEER_STREAMS
+
+    @asynccontextmanager
+    async def _on(self, peer: PeerId, service: str, limit: Callable[[], int]) -> AsyncIterator[None]:
+        lane = self._lanes.setdefault((peer, service), Lane(limit))
+        try:
+            async with lane.place():
+                yield
+        finally:
+            if lane.idle:
+                self._lanes.pop((peer, service), None)
+
+
+class Lane:
+    """One way: `limit` streams have a place on it at once."""
+
+    def __init__(self, limit: Callable[[], int]) -> None:
+        self._limit = limit
         self._waiting: deque[trio.Event] = deque()
         self.running = 0
 
@@ -41,13 +78,13 @@ class Lane:
             self.move_up()
 
     def move_up(self) -> None:
-        """Let in whoever has a place by now; to be called when `crowded` may have changed its answer."""
+        """Let in whoever has a place by now; to be called when `limit` may have changed its answer."""
         while self._waiting and not self._full():
             self.running += 1
             self._waiting.popleft().set()
 
     def _full(self) -> bool:
-        return self.running >= CROWDED_STREAMS and self._crowded()
+        return self.running >= self._limit()
 
     async def _enter(self) -> None:
         if not self._waiting and not self._full():

@@ -3,7 +3,8 @@
 Theory of operation. A proxy is a task that accepts, and a task for each connection: it waits for its place in the lane
 to that service, opens a stream (again after 1, 2 and 4 s when the trouble may pass), and pumps. When no stream can be
 had the local connection is reset, never ended: an application must not take it for an answer. Accepting pauses while
-as many connections as allowed are open, and while the process has no descriptors left.
+as many connections as allowed are open, of this proxy or of all, and while the process has no descriptors left: those
+who call meanwhile wait in the kernel's queue, and are served later.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from typing import Final
 import trio
 
 from peerupd.features import ends
+from peerupd.features.counting import USED, Traffic
 from peerupd.features.ends import SocketEnd
-from peerupd.features.lanes import Lane
+from peerupd.features.lanes import Lanes
+from peerupd.features.places import places as local_places
 from peerupd.features.pump import End, Transfer, pump, reset_on_error
 from peerupd.features.seldom import Seldom
 from peerupd.features.streams import ByteStream, OpenStream
 from peerupd.model.addresses import Endpoint
+from peerupd.model.counters import Counters
 from peerupd.model.errors import (
     EnvironmentalError,
     LimitReached,
@@ -64,11 +68,19 @@ class Route:
 class Proxies:
     """All proxies of this node, and its pipes."""
 
-    def __init__(self, open_stream: OpenStream, *, crowded: Callable[[PeerId], bool]) -> None:
-        """`crowded`: whether a peer refuses more than a few streams at once; yes while that is not known."""
+    def __init__(
+        self,
+        open_stream: OpenStream,
+        *,
+        crowded: Callable[[PeerId], bool],
+        places: trio.Semaphore | None = None,
+        counters: Counters | None = None,
+    ) -> None:
+        """`crowded`: as `Lanes` asks it; `places`: for all local connections of the process."""
         self._open_stream = open_stream
-        self._crowded = crowded
-        self._lanes: dict[tuple[PeerId, ServiceName], Lane] = {}
+        self._lanes = Lanes(crowded)
+        self._places = places or local_places()
+        self._traffic = Traffic(counters, USED)
         self._proxies: dict[str, _Proxy] = {}
         self._numbers = count(1)
         self._troubles = Seldom()
@@ -107,6 +119,10 @@ class Proxies:
         """All proxies, oldest first."""
         return tuple(proxy.status() for proxy in self._proxies.values())
 
+    def settle(self) -> None:
+        """Bring the counters up to now: bytes of connections that still run are counted too."""
+        self._traffic.settle()
+
     async def pipe(self, peer: PeerId, service: str, near: End, *, wish: PathWish = PathWish.ANY) -> Transfer:
         """Carry one local end to a service until both directions have ended.
 
@@ -126,7 +142,10 @@ class Proxies:
             async with trio.open_nursery() as nursery:
                 while True:
                     await proxy.room.acquire()
-                    nursery.start_soon(self._serve, proxy, SocketEnd(await self._accept(proxy, sock)))
+                    near = SocketEnd(await self._accept(proxy, sock))
+                    with reset_on_error(near):
+                        await self._places.acquire()
+                    nursery.start_soon(self._serve, proxy, near)
 
     async def _accept(self, proxy: _Proxy, sock: trio.socket.SocketType) -> trio.socket.SocketType:
         while True:
@@ -157,18 +176,18 @@ class Proxies:
         finally:
             proxy.connections -= 1
             proxy.room.release()
+            self._places.release()
 
     async def _carry(self, route: Route, near: End) -> Transfer:
-        key = (route.peer, route.service)
-        lane = self._lanes.setdefault(key, Lane(lambda: self._crowded(route.peer)))
-        try:
-            async with lane.place():
+        async with self._lanes.place(route.peer, route.service):
+            try:
                 far = await self._reach(route)
-                lane.move_up()
-                return await pump(near, far)
-        finally:
-            if lane.idle:
-                self._lanes.pop(key, None)
+            except PeerupError as why:
+                self._traffic.refused(route.service, why.code)
+                raise
+            self._lanes.move_up(route.peer, route.service)
+            with self._traffic.connection(route.service) as tally:
+                return await pump(near, far, tally)
 
     async def _reach(self, route: Route) -> ByteStream:
         """A stream, after up to four attempts; raises what the last one raised, or at once what will not pass."""

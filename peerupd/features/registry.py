@@ -3,11 +3,13 @@
 Theory of operation. `set` takes the whole wish and makes it true at once: handlers of new names are registered, of
 names that are gone removed. A stream is served by the settings of the moment it came; it lives on when its service is
 disabled or moved, and is reset when the service is removed or its access list no longer holds the peer. There is no
-greeting and no error message on the wire (wire spec 2.2): a stream that cannot be served is reset.
+greeting and no error message on the wire (wire spec 2.2): a stream that cannot be served is reset. One that finds no
+descriptor for its local connection waits for it a while, with its bytes in the stream's window.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -19,11 +21,14 @@ import trio
 
 from peerupd.config.schema import ServiceSettings
 from peerupd.features.access import Access
-from peerupd.features.ends import dial
+from peerupd.features.counting import SERVED, Traffic
+from peerupd.features.ends import SocketEnd, dial
+from peerupd.features.places import places as local_places
 from peerupd.features.pump import pump, reset_on_error
 from peerupd.features.seldom import Seldom
 from peerupd.features.streams import ByteStream, Handler, Handlers
 from peerupd.model.addresses import Endpoint
+from peerupd.model.counters import Counters
 from peerupd.model.errors import AlreadyExists, ServiceDown, UnknownService
 from peerupd.model.logs import said
 from peerupd.model.names import RESERVED_SERVICES, PeerId, new_service_name, printable, service_name, service_protocol
@@ -34,6 +39,14 @@ log = logging.getLogger(__name__)
 PROBE_LIMIT: Final = 1.0  # seconds in which something should answer at a service's address
 ACCESS_INTERVAL: Final = 1.0  # seconds between two looks at the access files of running streams
 MAX_STREAMS: Final = 4096  # inbound streams over all services; each holds one local socket
+PLACE_LIMIT: Final = 30.0  # seconds that a stream waits for a place for its local connection
+DIAL_PAUSE: Final = 0.5  # seconds between two attempts to dial without a descriptor
+
+# a word for the counters, and a few for the log
+_DISABLED: Final = ("disabled", "the service is disabled")
+_CLOSED: Final = ("access", "the service's access list does not hold the peer")
+_FULL: Final = ("full", f"{MAX_STREAMS} streams are running")
+_SHORT: Final = ("descriptors", f"no descriptor became free within {PLACE_LIMIT:g} s")
 
 
 class Registry:
@@ -45,12 +58,17 @@ class Registry:
         *,
         now: Callable[[], float] = time.time,
         worker: trio.CapacityLimiter | None = None,
+        places: trio.Semaphore | None = None,
+        counters: Counters | None = None,
     ) -> None:
+        """`places`: for all local connections of the process."""
         self._handlers = handlers
         self._now = now
         self._worker = worker or trio.CapacityLimiter(1)
         self._services: dict[str, _Service] = {}
         self._refusals = Seldom()
+        self._places = places or local_places()
+        self._traffic = Traffic(counters, SERVED)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
         """Keep the access lists of running streams current."""
@@ -90,6 +108,10 @@ class Registry:
     def list(self) -> tuple[ServiceStatus, ...]:
         """All services, by name."""
         return tuple(_status(self._services[name].settings) for name in sorted(self._services))
+
+    def settle(self) -> None:
+        """Bring the counters up to now: bytes of connections that still run are counted too."""
+        self._traffic.settle()
 
     def _get(self, name: str) -> _Service:
         try:
@@ -132,27 +154,41 @@ class Registry:
         with reset_on_error(stream):
             await service.access.refresh()
         if refusal := self._refusal(service, stream.peer):
-            stream.reset()
-            self._tell_refusal(settings, stream.peer, refusal)
+            self._refuse(settings, stream, *refusal)
             return
         with _Running(service, stream.peer), reset_on_error(stream):
-            try:
-                local = await dial(settings.local_address)
-            except ServiceDown as why:
-                stream.reset()
-                self._tell_refusal(settings, stream.peer, str(why))
-            else:
-                await pump(local, stream)
+            await self._carry(settings, stream)
 
-    def _refusal(self, service: _Service, peer: PeerId) -> str:
-        """Why this peer gets no stream now; empty: it does."""
+    async def _carry(self, settings: ServiceSettings, stream: ByteStream) -> None:
+        try:
+            with trio.fail_after(PLACE_LIMIT):
+                await self._places.acquire()
+        except trio.TooSlowError:
+            self._refuse(settings, stream, *_SHORT)
+            return
+        try:
+            local = await _dial(settings.local_address)
+            with self._traffic.connection(settings.name) as tally:
+                await pump(local, stream, tally)
+        except ServiceDown as why:
+            self._refuse(settings, stream, "down", str(why))
+        finally:
+            self._places.release()
+
+    def _refusal(self, service: _Service, peer: PeerId) -> tuple[str, str] | None:
+        """Why this peer gets no stream now; None: it does."""
         if not service.registered:
-            return "the service is disabled"
+            return _DISABLED
         if not service.access.allows(peer, self._now()):
-            return "the service's access list does not hold the peer"
+            return _CLOSED
         if sum(len(each.running) for each in self._services.values()) >= MAX_STREAMS:
-            return f"{MAX_STREAMS} streams are running"
-        return ""
+            return _FULL
+        return None
+
+    def _refuse(self, settings: ServiceSettings, stream: ByteStream, reason: str, why: str) -> None:
+        stream.reset()
+        self._traffic.refused(settings.name, reason)
+        self._tell_refusal(settings, stream.peer, why)
 
     def _tell_refusal(self, settings: ServiceSettings, peer: PeerId, why: str) -> None:
         if self._refusals.due((settings.name, peer, why)):
@@ -205,6 +241,27 @@ class _Running:
     ) -> bool | None:
         self._service.running.discard(self)
         return self.scope.__exit__(kind, why, trace)
+
+
+async def _dial(endpoint: Endpoint) -> SocketEnd:
+    """As `dial`; again, for a while, where the process had no descriptor for it."""
+    with trio.move_on_after(PLACE_LIMIT):
+        while True:
+            try:
+                return await dial(endpoint)
+            except ServiceDown as why:
+                if not _is_short(why):
+                    raise
+            await trio.sleep(DIAL_PAUSE)
+    raise ServiceDown(f"nothing answers at {endpoint}: {_SHORT[1]}")
+
+
+def _is_short(why: ServiceDown) -> bool:
+    """Whether the reason was a lack of descriptors; trio has the errors of all addresses behind one of its own."""
+    cause = why.__cause__
+    below = cause.__cause__ if cause is not None else None
+    causes = below.exceptions if isinstance(below, BaseExceptionGroup) else (cause,)
+    return any(isinstance(each, OSError) and each.errno in (errno.EMFILE, errno.ENFILE) for each in causes)
 
 
 async def silence_at(endpoint: Endpoint) -> str | None:

@@ -22,6 +22,7 @@ from tests.support.pair import Pair
 from tests.support.refusals import books, refused, start_fails
 
 STRANGER = "12D3KooWLdJAwPtyQ5RFnr9wGXsQzpf3P2SeqFbYkqbfVehLu4Ns"
+S3_BAR = 1.5  # seconds; what a Go node takes with its relay unreachable is 15
 CANNOT_BE, REFUSED, THEIR_FAULT, IN_THE_WAY = 2, 3, 4, 5
 
 
@@ -72,7 +73,7 @@ def test_one_wrong_code_tells_the_joiner_and_does_no_harm(pair: Pair):
         said = refused(pair.laptop, "join", "--non-interactive", wrong(code), status=THEIR_FAULT, says="code")
         print(said)
         assert pair.laptop.ctl("join", "--non-interactive", "--name", "laptop", code).returncode == 0
-        assert invite.wait(20) == 0
+        assert invite.wait(60) == 0
 
 
 def test_three_wrong_guesses_burn_the_code(pair: Pair):
@@ -81,7 +82,7 @@ def test_three_wrong_guesses_burn_the_code(pair: Pair):
     with invited(pair.home) as (invite, code):
         for _ in range(3):
             refused(pair.laptop, "join", "--non-interactive", wrong(code), status=THEIR_FAULT, says="code")
-        assert "three wrong guesses" in invite.communicate(timeout=20)[1]
+        assert "three wrong guesses" in invite.communicate(timeout=60)[1]
         assert invite.returncode == 1
         refused(pair.laptop, "join", "--non-interactive", code, status=REFUSED, says="code")
     assert books(pair.home) == before
@@ -101,7 +102,7 @@ def test_a_stranger_without_the_right_code_does_not_even_get_to_guess(pair: Pair
 def test_an_expired_code_is_refused_to_friends_and_strangers(pair: Pair):
     before = books(pair.home)
     with invited(pair.home, "--ttl", "1s") as (invite, code):
-        assert invite.wait(20) == 1
+        assert invite.wait(60) == 1
     for joiner in (pair.laptop, initialised(pair, "expired")):
         said = refused(joiner, "join", "--non-interactive", code, status=REFUSED, says="code")
         assert "A code ends with its first success or its time" in said
@@ -257,7 +258,7 @@ def test_a_relay_that_cannot_be_reached_holds_nobody_up(tmp_path: Path):
         machine.ctl("relay", "add", f"/ip4/198.51.100.1/tcp/7777/p2p/{STRANGER}")
         took = machine.start()
         print(f"ready after {took:.2f} s with the relay unreachable")
-        assert took <= 4.5
+        assert took < 3 * S3_BAR
         seen = machine.ask("status")
         assert [relay["state"] for relay in seen["relays"]] in (["reserving"], ["lost"])
         assert any("reserved on 0 of 1 relays" in said for said in wait_for("a status", lambda: statuses(machine)))
@@ -463,7 +464,7 @@ def throw(junk: bytes, place: tuple[str, int] | str) -> None:
     """Send junk there, and hang up without waiting for an answer."""
     family = socket.AF_UNIX if isinstance(place, str) else socket.AF_INET
     with socket.socket(family) as connection:
-        connection.settimeout(10)
+        connection.settimeout(60)
         connection.connect(place)
         try:
             connection.sendall(junk)

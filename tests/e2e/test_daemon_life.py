@@ -52,7 +52,7 @@ def test_the_service_manager_hears_ready_then_the_state_then_the_end(machine: Ma
     assert said[0] == "READY=1"
     assert said[1] == "STATUS=reserved on 0 of 1 relays, 0 peers connected"
     machine.daemon.process.send_signal(signal.SIGTERM)
-    assert machine.daemon.process.wait(10) == 0
+    assert machine.daemon.process.wait(60) == 0
     assert machine.daemon.hear()[-1] == "STOPPING=1"
     assert not any("WATCHDOG" in each for each in said)  # nobody asked for it
 
@@ -77,7 +77,7 @@ def test_a_relay_server_tells_its_service_manager_too(tmp_path: Path):
         said = wait_for("a status", lambda: (heard := relay.machine.daemon.hear()) and len(heard) > 1 and heard)
         assert said[:2] == ["READY=1", "STATUS=0 peers connected, 0 reservations, 0 circuits"]
         relay.machine.daemon.process.send_signal(signal.SIGTERM)
-        assert relay.machine.daemon.process.wait(10) == 0
+        assert relay.machine.daemon.process.wait(60) == 0
         assert relay.machine.daemon.hear()[-1] == "STOPPING=1"
         left = {path.name for path in relay.machine.home.iterdir() if ".last-good" not in path.name}
         assert left - {"daemon.log", "daemon.notify"} == {"relay.yaml", "relay_node.key", "relay_authorized_keys"}
@@ -89,7 +89,7 @@ def test_healthz_is_for_this_machine_and_only_when_wanted(tmp_path: Path):
         port = free_port()
         words = f'\nhealth:\n  enabled: true\n  listen_address: "127.0.0.1:{port}"\n'
         relay = cluster.relay("127.0.0.1", free_port(), words=words)
-        with socket.create_connection(("127.0.0.1", port), 10) as connection:
+        with socket.create_connection(("127.0.0.1", port), 60) as connection:
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         head, _, body = answer.partition(b"\r\n\r\n")
@@ -115,7 +115,7 @@ def test_the_end_is_calm_and_leaves_nothing(machine: Machine, how):
         assert machine.ctl("daemon", "stop").stdout == "Shutdown requested.\n"
     else:
         machine.daemon.process.send_signal(signal.SIGINT if how == "interrupt" else signal.SIGTERM)
-    assert machine.daemon.process.wait(20) == 0
+    assert machine.daemon.process.wait(60) == 0
     print(f"ended after {time.monotonic() - began:.2f} s")
     assert time.monotonic() - began < 15
     for each in callers:

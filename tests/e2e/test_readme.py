@@ -55,9 +55,9 @@ class Person:
             )
         self.begun.append(process)
         if "daemon" in line:
-            wait_for("the daemon", lambda: machine.ctl("daemon", "status", check=False).returncode == 0, 20)
+            wait_for("the daemon", lambda: machine.ctl("daemon", "status", check=False).returncode == 0, 60)
         else:
-            wait_for("the relay", lambda: "event=relay.ready" in (machine.home / "words.log").read_text(), 20)
+            wait_for("the relay", lambda: "event=relay.ready" in (machine.home / "words.log").read_text(), 60)
 
     def _invite(self, machine: Machine, line: str) -> None:
         process = subprocess.Popen(

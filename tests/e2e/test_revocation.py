@@ -28,7 +28,7 @@ class Download:
         self.got = 0
         self.end = ""
         self.ended_at = 0.0
-        self._socket = socket.create_connection(("127.0.0.1", port), 10)
+        self._socket = socket.create_connection(("127.0.0.1", port), 60)
         self._socket.sendall(f"{HUGE} 7\n".encode())
         self._thread = threading.Thread(target=self._read)
         self._thread.start()

@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-START_SECONDS = 20.0
-STOP_SECONDS = 10.0
+# generous: a loaded machine of CI must not fail what is right
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+FIRST_PORT = 10_000  # of those that tests take
 DIE_WITH_US = ["setpriv", "--pdeathsig", "KILL"]  # also when we are killed ourselves
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def wait_for(what: str, holds: Callable[[], Any], seconds: float = 10.0, every: float = 0.05) -> Any:
+def wait_for(what: str, holds: Callable[[], Any], seconds: float = 30.0, every: float = 0.05) -> Any:
     """Until `holds()` is true; its value. Raises `TimeoutError` that says what was waited for."""
     deadline = time.monotonic() + seconds
     while not (value := holds()):
@@ -104,15 +108,16 @@ class Machine:
     home: Path
     prefix: list[str] = field(default_factory=list)
     daemon: Daemon | None = None
+    covered: bool = True
+    """Whether coverage is measured where it is asked for: not where memory and time count."""
+    before: list[str] = field(default_factory=list)
+    """What stands before the daemon's command alone, as `prlimit` does."""
 
     @property
     def env(self) -> dict[str, str]:
         """A clean environment: nothing of the caller's home or sockets."""
-        kept = {
-            key: os.environ[key]
-            for key in ("PATH", "LANG", "COVERAGE_PROCESS_START", "COVERAGE_FILE")
-            if key in os.environ
-        }
+        wanted = ("PATH", "LANG", *(("COVERAGE_PROCESS_START", "COVERAGE_FILE") if self.covered else ()))
+        kept = {key: os.environ[key] for key in wanted if key in os.environ}
         return {**kept, "HOME": str(self.home), "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
 
     @property
@@ -125,7 +130,7 @@ class Machine:
         return [*self.prefix, sys.executable, "-m", "peerupctl", *words]
 
     def ctl(
-        self, *words: str, say: str = "", check: bool = True, seconds: float = 60.0, **env: str
+        self, *words: str, say: str = "", check: bool = True, seconds: float = 120.0, **env: str
     ) -> subprocess.CompletedProcess[str]:
         """Run `peerupctl`; with `check`, a failure raises with all its words."""
         done = subprocess.run(
@@ -164,7 +169,7 @@ class Machine:
 
     def start(self, *words: str) -> float:
         """Start the daemon; seconds until it was ready."""
-        command = [*self.prefix, sys.executable, "-m", "peerupd", *words]
+        command = [*self.prefix, *self.before, sys.executable, "-m", "peerupd", *words]
         self.daemon = Daemon(command, self.home, self.env, "daemon")
         return self.daemon.wait_ready()
 
@@ -177,8 +182,11 @@ class Machine:
 class Cluster:
     """A relay and machines in one folder; leaving the block ends every process that was started in it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, before: Sequence[str] = (), covered: bool = True) -> None:
+        """`before` and `covered` are for all machines here, see `Machine`."""
         self.folder = folder
+        self.before = before
+        self.covered = covered
         self.machines: list[Machine] = []
         self._begun: list[subprocess.Popen[str]] = []
 
@@ -197,7 +205,7 @@ class Cluster:
         """A new machine with an empty home."""
         home = self.folder / name
         home.mkdir(mode=0o700)
-        made = Machine(name, home, list(prefix))
+        made = Machine(name, home, list(prefix), covered=self.covered, before=list(self.before))
         self.machines.append(made)
         return made
 
@@ -272,8 +280,11 @@ def end(process: subprocess.Popen[Any], how: int = signal.SIGINT) -> int:
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    """A TCP port that nobody has now."""
+    """A TCP port that nobody has now, and that the kernel gives to nobody who does not ask for it by number."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
+    chosen_by_kernel = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(FIRST_PORT, max(FIRST_PORT + 1000, chosen_by_kernel))
+        with socket.socket(family) as probe, suppress(OSError):
+            probe.bind((address, port))
+            return port

@@ -13,8 +13,19 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Self
+
+# The kernel's word for it is an ioctl, and ethtool is not everywhere. SIOCETHTOOL with ETHTOOL_STSO, _SGSO, _SGRO,
+# _STXCSUM and zero: every segment is a packet of its own then.
+_NO_OFFLOADS = """
+import array, fcntl, socket, struct
+with socket.socket() as sock:
+    for command in (0x1F, 0x24, 0x2C, 0x17):
+        words = array.array("B", struct.pack("II", command, 0))
+        fcntl.ioctl(sock, 0x8946, struct.pack("16sP", b"eth0", words.buffer_info()[0]))
+"""
 
 
 def run(*words: str) -> str:
@@ -79,6 +90,30 @@ class Lab:
             self._walled.append(made)
             self._wall(made, "on")
         return made
+
+    def narrow(self, host: LabHost, mtu: int) -> None:
+        """From now on its packets are at most so long, and none is put together from several (for new connections)."""
+        self._ip(host.namespace, "link", "set", "eth0", "mtu", str(mtu))
+        run(*host.prefix, sys.executable, "-c", _NO_OFFLOADS)
+
+    def worsen(self, host: LabHost, loss: float, delay: int) -> str:
+        """Lose so many percent of the packets that it gets; send each so many milliseconds late, where that can be.
+
+        What was done: not every kernel has netem, which delays.
+        """
+        run(*host.prefix, sys.executable, "-c", _NO_OFFLOADS)
+        run(*host.prefix, "nft", "add table inet bad; add chain inet bad in { type filter hook input priority 0; }")
+        words = f"iifname eth0 numgen random mod 1000 < {round(10 * loss)} counter drop"
+        run(*host.prefix, "nft", f"add rule inet bad in {words}")
+        try:
+            run(*host.prefix, "tc", "qdisc", "add", "dev", "eth0", "root", "netem", "delay", f"{delay}ms")
+        except RuntimeError:
+            return f"{loss} % lost, not delayed: this kernel has no netem"
+        return f"{loss} % lost, {delay} ms late"
+
+    def lost(self, host: LabHost) -> int:
+        """How many packets a worsened host has lost."""
+        return int(run(*host.prefix, "nft", "list", "chain", "inet", "bad", "in").partition("packets ")[2].split()[0])
 
     def lower_walls(self) -> None:
         """From now on everyone reaches everyone."""

@@ -3,14 +3,15 @@
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from peerupd.features.lanes import CROWDED_STREAMS, Lane
+from peerupd.features import lanes
+from peerupd.features.lanes import CROWDED_STREAMS, PEER_STREAMS, Lane, Lanes
 
 
 class Travellers:
     def __init__(self, nursery, crowded=True):
         self.nursery = nursery
         self.crowded = crowded
-        self.lane = Lane(lambda: self.crowded)
+        self.lane = Lane(lambda: CROWDED_STREAMS if self.crowded else PEER_STREAMS)
         self.inside = []
         self.leave = {}
         self.scopes = {}
@@ -92,3 +93,50 @@ async def test_the_turn_and_the_cancellation_may_come_together(nursery):
     await wait_all_tasks_blocked()
     assert travellers.lane.running in (CROWDED_STREAMS - 1, CROWDED_STREAMS)
     nursery.cancel_scope.cancel()
+
+
+class Crossing:
+    """Travellers to several services of one peer."""
+
+    def __init__(self, nursery):
+        self.nursery = nursery
+        self.lanes = Lanes(lambda peer: peer == "crowded")
+        self.inside = []
+        self.leave = trio.Event()
+
+    async def _travel(self, peer, service):
+        async with self.lanes.place(peer, service):
+            self.inside.append((peer, service))
+            await self.leave.wait()
+
+    async def enter(self, count, peer, service):
+        for _ in range(count):
+            self.nursery.start_soon(self._travel, peer, service)
+        await wait_all_tasks_blocked()
+
+
+async def test_all_services_of_a_peer_share_its_streams(nursery, monkeypatch):
+    monkeypatch.setattr(lanes, "PEER_STREAMS", 5)
+    crossing = Crossing(nursery)
+    await crossing.enter(3, "peer", "web")
+    await crossing.enter(3, "peer", "ssh")
+    await crossing.enter(3, "other", "web")
+    assert len(crossing.inside) == 5 + 3
+    crossing.leave.set()
+    await wait_all_tasks_blocked()
+    assert len(crossing.inside) == 9
+    assert not crossing.lanes._lanes
+
+
+async def test_a_crowded_service_takes_no_places_from_the_others(nursery, monkeypatch):
+    monkeypatch.setattr(lanes, "CROWDED_STREAMS", 2)
+    monkeypatch.setattr(lanes, "PEER_STREAMS", 5)
+    crossing = Crossing(nursery)
+    await crossing.enter(9, "crowded", "web")
+    await crossing.enter(2, "crowded", "ssh")
+    assert crossing.inside == [("crowded", "web")] * 2 + [("crowded", "ssh")] * 2
+    crossing.lanes.move_up("crowded", "web")
+    crossing.lanes.move_up("unknown", "web")
+    crossing.leave.set()
+    await wait_all_tasks_blocked()
+    assert len(crossing.inside) == 11

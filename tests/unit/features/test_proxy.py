@@ -11,6 +11,7 @@ from peerupd.features import ends, proxy
 from peerupd.features.lanes import CROWDED_STREAMS
 from peerupd.features.proxy import Proxies
 from peerupd.model.addresses import Endpoint
+from peerupd.model.counters import PROXY_ACTIVE, PROXY_BYTES, PROXY_CONNECTIONS, PROXY_REFUSED, Counters
 from peerupd.model.errors import (
     AddressInUse,
     ConnectionLost,
@@ -282,6 +283,59 @@ async def test_full_house_makes_new_connections_wait(laptop, monkeypatch):
     with trio.fail_after(5):
         assert await second.receive_some() == b"hello"
     second.reset()
+
+
+async def test_a_full_process_makes_new_connections_of_all_proxies_wait(laptop, nursery):
+    proxies = Proxies(laptop._open, crowded=lambda peer: False, places=trio.Semaphore(2))
+    await nursery.start(proxies.run)
+    doors = [await proxies.open(laptop.home.peer, Connect("home", "web", "127.0.0.1:0")) for _ in range(2)]
+    first, second = [await laptop.connection(door) for door in doors]
+    await echo(first)
+    await echo(second)
+    third, fourth = [await laptop.connection(door) for door in doors]
+    await third.send_all(b"third")
+    await fourth.send_all(b"fourth")
+    await wait_all_tasks_blocked(0.01)
+    assert laptop.streams == 2
+    first.reset()
+    second.reset()
+    with trio.fail_after(60):
+        assert await third.receive_some() == b"third"
+        assert await fourth.receive_some() == b"fourth"
+    third.reset()
+    proxies.close(doors[1].id)
+    await is_reset(fourth)
+
+
+async def test_a_proxy_that_is_closed_while_it_waits_for_a_place_leaves_none_behind(laptop, nursery):
+    places = trio.Semaphore(0)
+    proxies = Proxies(laptop._open, crowded=lambda peer: False, places=places)
+    await nursery.start(proxies.run)
+    door = await proxies.open(laptop.home.peer, Connect("home", "web", "127.0.0.1:0"))
+    near = await laptop.connection(door)
+    await wait_all_tasks_blocked(0.01)
+    proxies.close(door.id)
+    await is_reset(near)
+    assert places.value == 0
+
+
+async def test_connections_their_bytes_and_failures_are_counted_by_service(laptop, nursery):
+    counters = Counters()
+    proxies = Proxies(laptop._open, crowded=lambda peer: False, counters=counters)
+    await nursery.start(proxies.run)
+    near = await laptop.connection(await proxies.open(laptop.home.peer, Connect("home", "web", "127.0.0.1:0")))
+    await echo(near, b"12345")
+    await wait_all_tasks_blocked(0.01)
+    proxies.settle()
+    for direction in ("tx", "rx"):
+        assert counters.get(PROXY_BYTES, direction=direction, service="web", side="used") == 5
+    assert counters.get(PROXY_ACTIVE) == counters.get(PROXY_CONNECTIONS) == 1
+    laptop.failures = [ProtocolUnsupported("no such service")]
+    one, _ = memory_streams()
+    with pytest.raises(ProtocolUnsupported):
+        await proxies.pipe(laptop.home.peer, "web", one)
+    assert counters.get(PROXY_REFUSED, reason=ProtocolUnsupported.code, service="web", side="used") == 1
+    near.reset()
 
 
 class ShortOfDescriptors:

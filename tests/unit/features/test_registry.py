@@ -1,17 +1,21 @@
 """Services: what is offered, to whom, and what happens to streams when that changes."""
 
+import errno
+import os
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from peerupd.config.schema import ServiceSettings
 from peerupd.features import ends, registry
 from peerupd.features.pump import reset_on_error
 from peerupd.features.registry import Registry, silence_at
 from peerupd.model.addresses import Endpoint
+from peerupd.model.counters import PROXY_ACTIVE, PROXY_BYTES, PROXY_CONNECTIONS, PROXY_REFUSED, Counters
 from peerupd.model.errors import AlreadyExists, InvalidName, UnknownService
 from tests.support.fakes import MemoryHandlers, memory_streams, peer_id
 
@@ -22,10 +26,10 @@ WEB = "/peerup/web/1.0.0"
 class Home:
     """A node that offers `web`, an echo at a local port."""
 
-    def __init__(self, nursery, endpoint):
+    def __init__(self, nursery, endpoint, **more):
         self.nursery = nursery
         self.handlers = MemoryHandlers()
-        self.registry = Registry(self.handlers, now=lambda: 0.0)
+        self.registry = Registry(self.handlers, now=lambda: 0.0, **more)
         self.web = ServiceSettings("web", True, endpoint)
         self.registry.set({"web": self.web})
 
@@ -209,3 +213,70 @@ async def test_a_file_may_appear_after_the_service(home, nursery):
 async def test_whether_something_answers_can_be_asked(home):
     assert await silence_at(home.web.local_address) is None
     assert "nothing answers at" in await silence_at(Endpoint("", 0, "/nonexistent"))
+
+
+async def test_connections_their_bytes_and_refusals_are_counted_by_service(nursery, port):
+    home = Home(nursery, Endpoint("127.0.0.1", port), counters=(counters := Counters()))
+    stream = home.call()
+    await home.echo(stream, b"12345")
+    await wait_all_tasks_blocked(0.01)
+    home.registry.settle()
+    for direction in ("tx", "rx"):
+        assert counters.get(PROXY_BYTES, direction=direction, service="web", side="served") == 5
+    assert counters.get(PROXY_ACTIVE) == counters.get(PROXY_CONNECTIONS) == 1
+    home.offer(allowed_peers=())
+    await refused(home.call(EVE))
+    assert counters.get(PROXY_REFUSED, reason="access", service="web", side="served") == 1
+
+
+async def test_a_stream_waits_for_a_place_among_all_local_connections(nursery, port):
+    home = Home(nursery, Endpoint("127.0.0.1", port), places=trio.Semaphore(1))
+    first = home.call()
+    await home.echo(first)
+    second = home.call()
+    await second.send_all(b"patience")
+    await wait_all_tasks_blocked(0.01)
+    await first.send_eof()
+    with trio.fail_after(60):
+        assert await second.receive_some() == b"patience"
+
+
+async def test_without_a_place_it_is_reset_in_the_end(nursery, port, monkeypatch, caplog):
+    monkeypatch.setattr(registry, "PLACE_LIMIT", 0.01)
+    home = Home(nursery, Endpoint("127.0.0.1", port), places=trio.Semaphore(0))
+    await refused(home.call())
+    assert "no descriptor became free" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+async def test_a_service_is_dialled_again_when_the_process_had_no_descriptor(
+    home, monkeypatch, nursery, tmp_path, kind
+):
+    monkeypatch.setattr(registry, "DIAL_PAUSE", 0.001)
+    if kind == "unix":
+        endpoint = Endpoint("", 0, str(tmp_path / "web.sock"))
+        nursery.start_soon(serve_echo, await ends.listen(endpoint))
+        home.offer(local_address=endpoint)
+    failures, make = [errno.EMFILE, errno.ENFILE], trio.socket.socket
+
+    def socket(*words, **more):
+        if failures:
+            code = failures.pop()
+            raise OSError(code, os.strerror(code))
+        return make(*words, **more)
+
+    monkeypatch.setattr(trio.socket, "socket", socket)
+    monkeypatch.setattr("trio._highlevel_open_tcp_stream.socket", socket)
+    await home.echo(home.call())
+    assert failures == []
+
+
+async def test_a_process_that_gets_no_descriptor_for_long_resets_the_stream(home, monkeypatch, caplog):
+    def fail(*words, **more):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(registry, "PLACE_LIMIT", 0.01)
+    monkeypatch.setattr(registry, "DIAL_PAUSE", 0.001)
+    monkeypatch.setattr("trio._highlevel_open_tcp_stream.socket", fail)
+    await refused(home.call())
+    assert "no descriptor became free" in caplog.text
