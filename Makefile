@@ -4,9 +4,12 @@
 #   make demo    the main job on this machine: a relay, a home, a laptop, paired and serving
 #   make test    everything that is tested; as root with the network-namespace lab
 #   make test-old  the wire and the main job on the oldest cryptography
+#   make interop the matrix with Go, JavaScript and stock py-libp2p (those of Go and Node that are here)
+#   make fuzz    every decoder against hostile bytes (N=1000000, SEED=, TARGET=)
 #   make check   lint, types, house
 #   make docs    the reference pages, from the code that they describe
-#   make bench   throughput beside raw TCP, ssh -L and stock py-libp2p
+#   make bench   every goal of speed and size, beside what others reach (ARGS="--quick"; as root in network namespaces)
+#   make profile where the time goes while bytes go through, line by line
 #   make clean   removes all that these made
 
 PYTHON ?= python3
@@ -15,7 +18,7 @@ BIN    := $(VENV)/bin
 MAKE_DIR := .make
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet --cache-dir $(MAKE_DIR)/pip install --use-pep517 --no-deps --require-hashes
 
-.PHONY: setup setup-dev demo test test-old check docs bench clean
+.PHONY: setup setup-dev demo test test-old interop fuzz check docs bench profile clean
 .DEFAULT_GOAL := demo
 
 setup: $(MAKE_DIR)/run
@@ -52,6 +55,12 @@ test-old: setup-dev
 	@$(PIP) --target $(MAKE_DIR)/old -r requirements-old.lock
 	@PYTHONPATH=$(MAKE_DIR)/old $(BIN)/python tests/run.py old
 
+interop: setup-dev
+	@$(BIN)/python tests/interop/run.py $(ARGS)
+
+fuzz: setup-dev
+	@$(BIN)/python -m tests.fuzz --inputs $(or $(N),100000) $(if $(SEED),--seed $(SEED)) $(foreach t,$(TARGET),--target $(t))
+
 check: setup-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -63,7 +72,10 @@ docs: setup-dev
 	@$(BIN)/python docs/make.py
 
 bench: setup-dev
-	@$(BIN)/python bench/throughput.py
+	@$(BIN)/python -m bench $(ARGS)
+
+profile: setup-dev
+	@$(BIN)/python -m bench.profile $(ARGS)
 
 clean:
 	@rm -rf $(VENV) $(MAKE_DIR) build dist *.egg-info .coverage .coverage.* .hypothesis .pytest_cache .mypy_cache \

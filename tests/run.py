@@ -20,7 +20,8 @@ BAR = 90.0  # percent of branches, elsewhere
 
 # under coverage: everything in one process; real processes and namespaces are timed by the clock of users
 PARTS = (
-    ("unit, contract, attack", ["tests/unit", "tests/contract", "tests/attack", "tests/house"], True),
+    ("unit, contract, fuzz, house", ["tests/unit", "tests/contract", "tests/fuzz", "tests/house"], True),
+    ("attacks", ["tests/attack"], True),
     ("real processes", ["tests/e2e"], True),
     ("network namespaces", ["tests/netns"], False),
 )
