@@ -8,7 +8,7 @@ one of those that have come least far. So whoever says nothing gives way first, 
 once and needs milliseconds, gets in although somebody behind the same address holds connections open.
 
 Where too many handshakes have failed, those that speak stand in line (`p2p.rates`). A line lets one go at a time, at a
-pace that costs a processor next to nothing; the newest goes first, because the oldest is the one that gives way.
+pace that costs a processor little; the newest goes first, because the oldest is the one that gives way.
 Nothing is computed for anybody before its turn.
 """
 
@@ -26,7 +26,7 @@ from peerupd.model.errors import LimitReached
 
 MAX_PER_SOURCE: Final = 64  # handshakes
 MAX_IN_ALL: Final = 256  # handshakes
-PACE: Final = 0.05  # seconds between two turns of the line
+PACE: Final = 0.01  # seconds between two turns of the line
 
 T = TypeVar("T")
 

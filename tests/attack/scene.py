@@ -90,7 +90,10 @@ class Target:
     def assert_serves(self) -> None:
         """The paired laptop, over what stands; then somebody else, over a new connection."""
         self.assert_lives()
-        assert "1 received" in self.ping()
+        words = [self.ping()]
+        if "1 received" not in words[0]:
+            words.append(self.ping())  # a machine at its limit may have been too slow for the first one
+        assert "1 received" in words[-1], words
         self.assert_lets_in()
 
     def assert_lets_in(self) -> None:
@@ -199,7 +202,8 @@ class Scene:
             name: str, under: Machine, start: Callable[[], object], port: Callable[[], int], path: str
         ) -> Target:
             def ping() -> str:
-                return pair.laptop.ctl("ping", "home", "-c", "1", "--path", path, check=False).stdout
+                done = pair.laptop.ctl("ping", "home", "-c", "1", "--path", path, check=False)
+                return done.stdout + done.stderr
 
             peer = PeerId.parse(pair.relay.peer_id if name == "relay" else pair.home.ask("daemon", "status")["peer_id"])
             return Target(name, under, start, port, peer, friend, traitor, frozen, ping)

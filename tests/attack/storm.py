@@ -1,7 +1,7 @@
 """A stranger with a thousand connections, as a process: `python -m tests.attack.storm KIND PORT SOURCE CONNECTIONS`.
 
-Every connection that the other side ends is opened anew, once a second at most, until the stranger is killed. A line on
-stdout says that each was opened once. It is one loop over plain sockets: the attacker must not be what takes the time.
+Every connection that the other side ends is opened anew, after a second on average, until the stranger is killed. A
+line on stdout says that each was opened once. It is one loop over plain sockets: what takes time must not be this.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import errno
 import heapq
 import itertools
 import os
+import random
 import resource
 import selectors
 import socket
@@ -27,7 +28,7 @@ from tests.attack.raw import GIB_VARINT, HEADER
 from tests.support.cluster import DIE_WITH_US, ROOT
 
 CONNECTIONS = 1000
-EVERY = 1.0  # seconds, at least, between two openings of one connection
+PAUSE = (0.5, 1.5)  # seconds until a connection is opened anew
 STRANGER = Identity.generate()
 NOISE = HEADER + frame(b"/noise\n")
 
@@ -193,7 +194,7 @@ class Storm:
 
     def _again(self, sock: socket.socket) -> None:
         sock.close()
-        self._later(EVERY, None)
+        self._later(random.uniform(*PAUSE), None)
 
 
 if __name__ == "__main__":
