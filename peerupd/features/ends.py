@@ -14,7 +14,8 @@ import stat
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Final
+from functools import cache
+from typing import Final, Self
 
 import trio
 
@@ -34,9 +35,10 @@ _LOOPBACKS: Final = ("127.0.0.1", "::1")
 class SocketEnd:
     """A connected stream socket, which is its own from now on; `early` is what was already read from it."""
 
-    def __init__(self, sock: trio.socket.SocketType, early: bytes = b"") -> None:
-        self._socket = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
-        self._socket.setblocking(False)
+    def __init__(self, sock: trio.socket.SocketType | socket.socket, early: bytes = b"") -> None:
+        self._socket = sock if isinstance(sock, socket.socket) else _plain(sock)
+        if self._socket.gettimeout() != 0:
+            self._socket.setblocking(False)
         self._early = early
         if sock.family != socket.AF_UNIX:
             with suppress(OSError):  # the other side may have reset it by now
@@ -56,8 +58,10 @@ class SocketEnd:
             raise trio.BrokenResourceError(_reason(why)) from why
 
     async def readable(self) -> None:
-        with _broken():
+        try:
             await trio.lowlevel.wait_readable(self._socket)
+        except OSError as why:
+            raise trio.BrokenResourceError(_reason(why)) from why
 
     def take(self, parts: Sequence[memoryview]) -> int:
         try:
@@ -68,8 +72,10 @@ class SocketEnd:
             raise trio.BrokenResourceError(_reason(why)) from why
 
     async def writable(self) -> None:
-        with _broken():
+        try:
             await trio.lowlevel.wait_writable(self._socket)
+        except OSError as why:
+            raise trio.BrokenResourceError(_reason(why)) from why
 
     async def receive_some(self, max_bytes: int | None = None, /) -> bytes:
         await trio.lowlevel.checkpoint()
@@ -93,12 +99,10 @@ class SocketEnd:
     async def send_eof(self) -> None:
         with _broken():
             self._socket.shutdown(socket.SHUT_WR)
-        await trio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
         self._linger(_NO_LINGER)
         self._close()
-        await trio.lowlevel.checkpoint()
 
     def reset(self) -> None:
         self._linger(_LINGER_ZERO)
@@ -133,7 +137,10 @@ class PipeEnd:
 
     async def readable(self) -> None:
         with _broken():
-            await trio.lowlevel.wait_readable(self._open_one(self._source))
+            try:
+                await trio.lowlevel.wait_readable(self._open_one(self._source))
+            except PermissionError:  # a file, for which nobody has to wait
+                await trio.lowlevel.checkpoint()
 
     def take(self, parts: Sequence[memoryview]) -> int:
         with _broken():
@@ -196,10 +203,38 @@ async def dial(endpoint: Endpoint, limit: float = DIAL_LIMIT) -> SocketEnd:
         raise ServiceDown(f"nothing answers at {endpoint}: {_reason(why)}") from why
 
 
-async def listen(endpoint: Endpoint) -> trio.socket.SocketType:
+class Listener:
+    """A listening socket."""
+
+    def __init__(self, sock: trio.socket.SocketType) -> None:
+        self._socket = _plain(sock)
+        self._socket.setblocking(False)
+        self.getsockname = self._socket.getsockname
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def accept(self) -> tuple[socket.socket, object]:
+        """The next connection, and from where; raises `OSError`."""
+        while True:
+            await trio.lowlevel.wait_readable(self._socket)
+            with suppress(BlockingIOError):  # whoever came has gone
+                return self._socket.accept()
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+
+
+async def listen(endpoint: Endpoint) -> Listener:
     """A listening socket; `localhost` is 127.0.0.1. Raises `AddressInUse`, `EnvironmentalError`."""
     try:
-        return await (_listen_unix(endpoint) if endpoint.path else _listen_tcp(endpoint))
+        return Listener(await (_listen_unix(endpoint) if endpoint.path else _listen_tcp(endpoint)))
     except OSError as why:
         if why.errno == errno.EADDRINUSE:
             raise AddressInUse(
@@ -208,7 +243,7 @@ async def listen(endpoint: Endpoint) -> trio.socket.SocketType:
         raise EnvironmentalError(f"cannot listen on {endpoint}: {_reason(why)}") from why
 
 
-def bound(endpoint: Endpoint, sock: trio.socket.SocketType) -> Endpoint:
+def bound(endpoint: Endpoint, sock: Listener) -> Endpoint:
     """Where `sock` really listens: `endpoint` with the port that the kernel chose."""
     if endpoint.path:
         return endpoint
@@ -216,9 +251,9 @@ def bound(endpoint: Endpoint, sock: trio.socket.SocketType) -> Endpoint:
     return Endpoint(host, port)
 
 
-async def _connect(endpoint: Endpoint) -> trio.socket.SocketType:
+async def _connect(endpoint: Endpoint) -> socket.socket:
     if endpoint.path:
-        return await _connect_unix(endpoint.path)
+        return await _connected(socket.AF_UNIX, endpoint.path)
     # `localhost` by the resolver would cost a thread for each connection.
     hosts = _LOOPBACKS if endpoint.host == "localhost" else (endpoint.host,)
     for host in hosts[:-1]:
@@ -227,21 +262,42 @@ async def _connect(endpoint: Endpoint) -> trio.socket.SocketType:
     return await _connect_tcp(hosts[-1], endpoint.port)
 
 
-async def _connect_tcp(host: str, port: int) -> trio.socket.SocketType:
+async def _connect_tcp(host: str, port: int) -> socket.socket:
+    if (family := _family(host)) is not None:
+        return await _connected(family, (host, port))
     sock = (await trio.open_tcp_stream(host, port)).socket
     # trio keeps little unsent data for short queues; here throughput counts. Zero is the system's own value.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 0)
-    return sock
+    return _plain(sock)
 
 
-async def _connect_unix(path: str) -> trio.socket.SocketType:
-    sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        await sock.connect(path)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+@cache
+def _family(host: str) -> socket.AddressFamily | None:
+    """Of an address; None: a name, or an address with a scope, which only the resolver understands."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with suppress(OSError):
+            socket.inet_pton(family, host)
+            return family
+    return None
+
+
+def _new(family: socket.AddressFamily) -> socket.socket:
+    return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+
+
+async def _connected(family: socket.AddressFamily, address: str | tuple[str, int]) -> socket.socket:
+    """A socket that is; one of this machine is connected before `connect` can say so, and says it when asked again."""
+    sock = _new(family)
+    with _closed_on_error(sock):
+        for _ in range(2):
+            if not (error := sock.connect_ex(address)):
+                return sock
+        if error == errno.EALREADY:
+            await trio.lowlevel.wait_writable(sock)
+            error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, os.strerror(error))
+        return sock
 
 
 async def _listen_tcp(endpoint: Endpoint) -> trio.socket.SocketType:
@@ -278,15 +334,20 @@ async def _clear_stale(path: str) -> None:
         return
     if stat.S_ISSOCK(mode):
         try:
-            (await _connect_unix(path)).close()
+            (await _connected(socket.AF_UNIX, path)).close()
         except ConnectionRefusedError:
             os.unlink(path)
             return
     raise OSError(errno.EADDRINUSE, "in use")
 
 
+def _plain(sock: trio.socket.SocketType) -> socket.socket:
+    """The same, without trio around it."""
+    return socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+
+
 @contextmanager
-def _closed_on_error(sock: trio.socket.SocketType) -> Iterator[None]:
+def _closed_on_error(sock: trio.socket.SocketType | socket.socket) -> Iterator[None]:
     try:
         yield
     except BaseException:

@@ -32,7 +32,7 @@ class Lanes:
     @asynccontextmanager
     async def place(self, peer: PeerId, service: str) -> AsyncIterator[None]:
         """A place on the way to the service and on that to the peer, awaited."""
-        async with self._on(peer, service, self._to_service(peer)), self._on(peer, "", lambda: PEER_STREAMS):
+        async with self._lane(peer, service).place(), self._lane(peer, "").place():
             yield
 
     def move_up(self, peer: PeerId, service: str) -> None:
@@ -40,25 +40,23 @@ class Lanes:
         if lane := self._lanes.get((peer, service)):
             lane.move_up()
 
-    def _to_service(self, peer: PeerId) -> Callable[[], int]:
-        return lambda: CROWDED_STREAMS if self._crowded(peer) else PEER_STREAMS
+    def _lane(self, peer: PeerId, service: str) -> Lane:
+        key = peer, service
+        if (lane := self._lanes.get(key)) is None:
+            lane = self._lanes[key] = Lane(lambda: self._limit(peer, service), lambda: self._lanes.pop(key, None))
+        return lane
 
-    @asynccontextmanager
-    async def _on(self, peer: PeerId, service: str, limit: Callable[[], int]) -> AsyncIterator[None]:
-        lane = self._lanes.setdefault((peer, service), Lane(limit))
-        try:
-            async with lane.place():
-                yield
-        finally:
-            if lane.idle:
-                self._lanes.pop((peer, service), None)
+    def _limit(self, peer: PeerId, service: str) -> int:
+        return CROWDED_STREAMS if service and self._crowded(peer) else PEER_STREAMS
 
 
 class Lane:
     """One way: `limit` streams have a place on it at once."""
 
-    def __init__(self, limit: Callable[[], int]) -> None:
+    def __init__(self, limit: Callable[[], int], forget: Callable[[], object] = int) -> None:
+        """`forget` is called when nobody runs or waits any more."""
         self._limit = limit
+        self._forget = forget
         self._waiting: deque[trio.Event] = deque()
         self.running = 0
 
@@ -67,15 +65,9 @@ class Lane:
         """Whether nobody runs or waits."""
         return not (self.running or self._waiting)
 
-    @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
+    def place(self) -> Place:
         """A place in the lane, awaited."""
-        await self._enter()
-        try:
-            yield
-        finally:
-            self.running -= 1
-            self.move_up()
+        return Place(self)
 
     def move_up(self) -> None:
         """Let in whoever has a place by now; to be called when `limit` may have changed its answer."""
@@ -86,7 +78,8 @@ class Lane:
     def _full(self) -> bool:
         return self.running >= self._limit()
 
-    async def _enter(self) -> None:
+    async def enter(self) -> None:
+        """Wait for a place."""
         if not self._waiting and not self._full():
             self.running += 1
             return
@@ -98,9 +91,32 @@ class Lane:
             self._give_up(turn)
             raise
 
+    def leave(self) -> None:
+        """Give a place back."""
+        self.running -= 1
+        self.move_up()
+        self._end_if_idle()
+
     def _give_up(self, turn: trio.Event) -> None:
         if turn.is_set():  # its place came together with the cancellation
-            self.running -= 1
-            self.move_up()
+            self.leave()
         else:
             self._waiting.remove(turn)
+            self._end_if_idle()
+
+    def _end_if_idle(self) -> None:
+        if self.idle:
+            self._forget()
+
+
+class Place:
+    """One place; there while the block lasts."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+
+    async def __aenter__(self) -> None:
+        await self._lane.enter()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lane.leave()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 from typing import Final
 
@@ -18,3 +19,15 @@ def places() -> trio.Semaphore:
     if soft == resource.RLIM_INFINITY:
         return trio.Semaphore(MOST)
     return trio.Semaphore(min(MOST, max(soft - RESERVED, int(soft * LEAST))))
+
+
+async def take(places: trio.Semaphore, seconds: float = math.inf) -> bool:
+    """One of `places`, without a checkpoint where there is one; whether there was one within `seconds`."""
+    try:
+        places.acquire_nowait()
+        return True
+    except trio.WouldBlock:
+        with trio.move_on_after(seconds):
+            await places.acquire()
+            return True
+    return False

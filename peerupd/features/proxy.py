@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import socket
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -22,9 +23,10 @@ import trio
 
 from peerupd.features import ends
 from peerupd.features.counting import USED, Traffic
-from peerupd.features.ends import SocketEnd
+from peerupd.features.ends import Listener, SocketEnd
 from peerupd.features.lanes import Lanes
 from peerupd.features.places import places as local_places
+from peerupd.features.places import take
 from peerupd.features.pump import End, Transfer, pump, reset_on_error
 from peerupd.features.seldom import Seldom
 from peerupd.features.streams import ByteStream, OpenStream
@@ -134,20 +136,20 @@ class Proxies:
             raise StreamReset(f"the stream to {printable(service, 64)} of {peer.short} was cut: {transfer.cut}")
         return transfer
 
-    async def _run(self, proxy: _Proxy, sock: trio.socket.SocketType) -> None:
+    async def _run(self, proxy: _Proxy, sock: Listener) -> None:
         with ExitStack() as undo, proxy.scope:
             undo.callback(self._proxies.pop, proxy.id, None)
             undo.callback(_unlink, proxy.listen)
             undo.callback(sock.close)
             async with trio.open_nursery() as nursery:
                 while True:
-                    await proxy.room.acquire()
+                    await take(proxy.room)
                     near = SocketEnd(await self._accept(proxy, sock))
                     with reset_on_error(near):
-                        await self._places.acquire()
+                        await take(self._places)
                     nursery.start_soon(self._serve, proxy, near)
 
-    async def _accept(self, proxy: _Proxy, sock: trio.socket.SocketType) -> trio.socket.SocketType:
+    async def _accept(self, proxy: _Proxy, sock: Listener) -> socket.socket:
         while True:
             try:
                 return (await sock.accept())[0]

@@ -24,6 +24,7 @@ from peerupd.features.access import Access
 from peerupd.features.counting import SERVED, Traffic
 from peerupd.features.ends import SocketEnd, dial
 from peerupd.features.places import places as local_places
+from peerupd.features.places import take
 from peerupd.features.pump import pump, reset_on_error
 from peerupd.features.seldom import Seldom
 from peerupd.features.streams import ByteStream, Handler, Handlers
@@ -41,6 +42,9 @@ ACCESS_INTERVAL: Final = 1.0  # seconds between two looks at the access files of
 MAX_STREAMS: Final = 4096  # inbound streams over all services; each holds one local socket
 PLACE_LIMIT: Final = 30.0  # seconds that a stream waits for a place for its local connection
 DIAL_PAUSE: Final = 0.5  # seconds between two attempts to dial without a descriptor
+
+# no descriptors; and of a Unix socket: its queue of connections is full (connect(2))
+_PASSING: Final = (errno.EMFILE, errno.ENFILE, errno.EAGAIN)
 
 # a word for the counters, and a few for the log
 _DISABLED: Final = ("disabled", "the service is disabled")
@@ -160,10 +164,7 @@ class Registry:
             await self._carry(settings, stream)
 
     async def _carry(self, settings: ServiceSettings, stream: ByteStream) -> None:
-        try:
-            with trio.fail_after(PLACE_LIMIT):
-                await self._places.acquire()
-        except trio.TooSlowError:
+        if not await take(self._places, PLACE_LIMIT):
             self._refuse(settings, stream, *_SHORT)
             return
         try:
@@ -244,24 +245,23 @@ class _Running:
 
 
 async def _dial(endpoint: Endpoint) -> SocketEnd:
-    """As `dial`; again, for a while, where the process had no descriptor for it."""
-    with trio.move_on_after(PLACE_LIMIT):
-        while True:
-            try:
-                return await dial(endpoint)
-            except ServiceDown as why:
-                if not _is_short(why):
-                    raise
-            await trio.sleep(DIAL_PAUSE)
-    raise ServiceDown(f"nothing answers at {endpoint}: {_SHORT[1]}")
+    """As `dial`; again, for a while, where what was in the way may pass."""
+    until = trio.current_time() + PLACE_LIMIT
+    while True:
+        try:
+            return await dial(endpoint)
+        except ServiceDown as why:
+            if not _is_short(why) or trio.current_time() >= until:
+                raise
+        await trio.sleep(DIAL_PAUSE)
 
 
 def _is_short(why: ServiceDown) -> bool:
-    """Whether the reason was a lack of descriptors; trio has the errors of all addresses behind one of its own."""
+    """Whether the reason is one that passes; trio has the errors of all addresses behind one of its own."""
     cause = why.__cause__
     below = cause.__cause__ if cause is not None else None
     causes = below.exceptions if isinstance(below, BaseExceptionGroup) else (cause,)
-    return any(isinstance(each, OSError) and each.errno in (errno.EMFILE, errno.ENFILE) for each in causes)
+    return any(isinstance(each, OSError) and each.errno in _PASSING for each in causes)
 
 
 async def silence_at(endpoint: Endpoint) -> str | None:

@@ -84,6 +84,7 @@ class Counters:
     def __init__(self) -> None:
         self._values: dict[str, dict[tuple[str, ...], int]] = {}
         self._seen: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        self._keys: dict[tuple[object, ...], tuple[str, ...]] = {}
 
     def count(self, name: str, by: int = 1, **labels: str) -> None:
         """So many more; fewer, by a negative number, for a gauge. Raises `KeyError` for unknown names and labels."""
@@ -118,10 +119,17 @@ class Counters:
         )
 
     def _key(self, name: str, labels: Mapping[str, str]) -> tuple[str, ...]:
+        """Found once; those with other values than the first `MAX_VALUES` are not kept."""
+        asked = (name, *labels.items())
+        if (found := self._keys.get(asked)) is not None:
+            return found
         known = NAMES[name][1]
         if len(labels) != len(known):
             raise KeyError(f"{name} has the labels {known}, not {tuple(labels)}")
-        return tuple(self._bounded(name, label, labels[label]) for label in known)
+        found = tuple(self._bounded(name, label, labels[label]) for label in known)
+        if OTHER not in found:
+            self._keys[asked] = found
+        return found
 
     def _bounded(self, name: str, label: str, value: str) -> str:
         seen = self._seen[name, label]

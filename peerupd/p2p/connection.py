@@ -202,13 +202,19 @@ class Connection:
         """
         try:
             with trio.fail_after(NEGOTIATION_LIMIT):
-                async with self._unanswered:
+                try:
+                    self._unanswered.acquire_nowait()  # without a checkpoint
+                except trio.WouldBlock:
+                    await self._unanswered.acquire()
+                try:
                     return await self._proposed(protocols)
+                finally:
+                    self._unanswered.release()
         except trio.TooSlowError:
             raise TimedOut(f"{self.peer} did not agree on a protocol within {NEGOTIATION_LIMIT:.0f} s") from None
 
     async def _proposed(self, protocols: Sequence[str]) -> Stream:
-        stream = self._muxer.open()
+        stream = self._muxer.open(quietly=True)
         self._counters.count(STREAMS, direction="outbound")
         try:
             await propose(stream, protocols)

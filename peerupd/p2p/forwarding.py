@@ -55,6 +55,8 @@ async def forward(
     At most `data` bytes each way, and `seconds` in all (None: no limit). Any end but `FINISHED` has reset both streams.
     `throttle` is asked before bytes go on, `on_bytes` is told of those that went, of both ways.
     """
+    one.widen()
+    other.widen()
     ending = Ending.FINISHED
     finished = False
     try:

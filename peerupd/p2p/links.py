@@ -12,11 +12,11 @@ from typing import Final, Protocol
 
 import trio
 
-from peerupd.p2p.scratch import DEPTHS, READ_SIZE, Slots
+from peerupd.p2p.scratch import DEPTHS, Slots
 from peerupd.p2p.streams import Stream
 from peerupd.wire.protobuf import Buffer
 
-TURN: Final = 1024 * 1024  # bytes taken in before others may run
+TURN: Final = 512 * 1024  # bytes taken in before others may run
 READ_COST: Final = 4096  # bytes that one read counts for beside its own
 
 
@@ -28,6 +28,9 @@ class Inlet(Protocol):
 
     def feed(self, parts: Sequence[memoryview], /) -> int:
         """The same, even when there is no room."""
+
+    def portion(self) -> int:
+        """How many bytes it is best given at once, `READ_SIZE` at most."""
 
     async def writable(self) -> None:
         """Wait until there is room."""
@@ -66,12 +69,12 @@ class Link(Protocol):
         """Close."""
 
 
-async def carry(receive: Callable[[], Awaitable[Buffer]], inlet: Inlet) -> int:
-    """Give what `receive` returns to `inlet`, to the end, and let others run by a budget of bytes."""
+async def carry(receive: Callable[[int], Awaitable[Buffer]], inlet: Inlet) -> int:
+    """Give what `receive` returns, asked for so many bytes, to `inlet`, to the end; others run by a budget of bytes."""
     carried = spent = 0
     while True:
         await inlet.writable()
-        if not (data := await receive()):
+        if not (data := await receive(inlet.portion())):
             return carried
         carried += inlet.feed((memoryview(data),))  # if there is no room now: nobody else can hold it
         spent += len(data) + READ_COST
@@ -93,8 +96,8 @@ class Over:
         """Give all that comes to `inlet`."""
         return await carry(self._receive, inlet)
 
-    async def _receive(self) -> bytes | bytearray:
-        return await self._stream.receive_some(READ_SIZE)
+    async def _receive(self, most: int) -> bytes | bytearray:
+        return await self._stream.receive_some(most)
 
     def room(self) -> int:
         """None: everything waits."""
@@ -125,6 +128,7 @@ class Circuit:
     """A stream of another connection of ours."""
 
     def __init__(self, stream: Stream) -> None:
+        stream.widen()
         self.depth = stream.depth + 1
         self.carry_to = stream.carry_to
         self.room = stream.room

@@ -14,7 +14,9 @@ The end of a connection is one place, `run`: whatever ends it, streams learn `St
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Container, Sequence
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -23,7 +25,7 @@ from peerupd.model.errors import ConnectionLost, PeerupError
 from peerupd.p2p.budget import Budget
 from peerupd.p2p.links import Link
 from peerupd.p2p.outlet import Outlet
-from peerupd.p2p.scratch import READ_SIZE, plain
+from peerupd.p2p.scratch import batch, plain
 from peerupd.p2p.streams import Stream, StreamLost, StreamWasReset
 from peerupd.wire import yamux
 from peerupd.wire.noise import Session
@@ -35,10 +37,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PING_EVERY: Final = 15.0  # seconds
+FIRST_PINGS: Final = (0.1, 0.4, 1.0, 2.0)  # seconds between the first ones, so that one of them finds the way free
+RTTS: Final = 8  # round trips remembered
 SILENCE: Final = 30.0  # seconds without a byte after a ping: the peer is gone
 LINGER: Final = 60.0  # seconds that a closed stream waits for the peer's FIN
 GOODBYE: Final = 1.0  # seconds for the last frames, and for the peer to take them, when we close
 MAX_INBOUND_STREAMS: Final = 2048  # per connection
+SHORT_WINDOWS: Final = (1024 * 1024, 1536 * 1024)  # bytes, by depth: what is carried by a circuit goes a longer way
 
 
 class Muxer:
@@ -64,9 +69,12 @@ class Muxer:
         self.ended = False
         self._link = link
         self._session = session
-        self._yamux = yamux.Yamux(client=client, max_inbound_streams=MAX_INBOUND_STREAMS)
+        self._yamux = yamux.Yamux(
+            client=client, max_inbound_streams=MAX_INBOUND_STREAMS, short_window=SHORT_WINDOWS[link.depth]
+        )
         self.outlet = Outlet(link, session, self._yamux, self.abort)
         self._plain = plain(link.depth)
+        self._batch = batch(link.depth)
         self._accept = accept
         self._early = received
         self._feeding = False
@@ -76,6 +84,7 @@ class Muxer:
         self._leaving = False
         self._asked_at: float | None = None  # when a ping went out that nothing has come after
         self._ping = (0, 0.0)  # the last one: its value, when
+        self._rtts: deque[float] = deque(maxlen=RTTS)  # seconds
 
     @property
     def streams(self) -> int:
@@ -157,6 +166,10 @@ class Muxer:
         if self.budget.is_over:
             await self.budget.room()
 
+    def portion(self) -> int:
+        """The link: how many bytes to read at once."""
+        return self._session.portion(self._batch)
+
     def take(self, parts: Sequence[memoryview]) -> int:
         """A circuit's link: these bytes came. How many were taken; what else there is has to wait. Raises as `feed`."""
         return 0 if self.budget.is_over else self.feed(parts)
@@ -169,7 +182,7 @@ class Muxer:
         self._asked_at = None
         taken, end = 0, yamux.HEADER_BYTES
         for part in parts:
-            part = part[: READ_SIZE - taken]
+            part = part[: self._batch - taken]
             end = self._session.open_into(part, self._plain, end)
             taken += len(part)
         self._deliver_opened(self._plain[:end])
@@ -233,14 +246,16 @@ class Muxer:
     def _pong(self, value: int) -> None:
         expected, at = self._ping
         if value == expected:
-            self.rtt = self._yamux.rtt = trio.current_time() - at
+            self.rtt = trio.current_time() - at
+            self._rtts.append(self.rtt)
+            self._yamux.rtt = min(self._rtts)  # the others waited behind data
 
     # -- keeping alive ---------------------------------------------------------------------------------------------
 
     async def _keep_alive(self) -> None:
-        while True:
+        for pause in chain(FIRST_PINGS, repeat(PING_EVERY)):
             self._send_ping()
-            await trio.sleep(PING_EVERY)
+            await trio.sleep(pause)
             self._check_silence()
             self._end_lingering()
 
@@ -265,19 +280,32 @@ class Muxer:
 
     # -- for streams -----------------------------------------------------------------------------------------------
 
-    def open(self) -> Stream:
-        """A new stream; raises `ConnectionLost` when the peer takes no more, `LimitReached` when numbers ran out."""
+    def open(self, *, quietly: bool = False) -> Stream:
+        """A new stream, of which the peer learns at once, or `quietly` by its first bytes.
+
+        Raises `ConnectionLost` when the peer takes no more, `LimitReached` when numbers ran out.
+        """
         if self.ended or self._leaving:
             raise StreamLost(f"the connection is gone{self.reason}")
         number = self._yamux.open()
         stream = self._streams[number] = Stream(self, number)
-        self._flush()
+        if not quietly:
+            self._flush()
         return stream
+
+    def acknowledge(self) -> None:
+        """Tell the peer which of its streams are open, if it was not told yet."""
+        self._yamux.acknowledge()
+        self._flush()
 
     def consumed(self, stream: Stream, size: int) -> None:
         """So many bytes were read: the peer may send more."""
         self._yamux.consumed(stream.number, size, trio.current_time())
         self._flush()
+
+    def widen(self, stream: Stream) -> None:
+        """The stream carries a connection."""
+        self._yamux.widen(stream.number)
 
     def finish(self, stream: Stream) -> None:
         """Send FIN."""

@@ -149,6 +149,8 @@ class Outlet:
         else:
             room = min(room, below, (min(count, SLICE) if self._turns else count) * PAYLOAD)
         size = source.fill(self._slots.payloads(room))
+        if not size:
+            return 0, False
         whole, rest = divmod(size, PAYLOAD)
         self._send_slots(stream, self._slots, [PAYLOAD] * whole + [rest] * bool(rest), self._slots.inset)
         return size, size == room
@@ -185,7 +187,8 @@ class Outlet:
                 at = seal(frame[: HEADER_BYTES + size], wire, at)
                 frame = frame[size:]  # the next header goes over the end of what is sealed already
                 sent += size
-        self._give(wire[:at])
+        if sent:
+            self._give(wire[:at])
         return sent
 
     def _send_slots(self, stream: int, slots: Slots, sizes: Sequence[int], inset: int) -> None:
@@ -207,24 +210,26 @@ class Outlet:
 
     def _give(self, sealed: memoryview) -> None:
         if not self._busy:
-            sealed = sealed[self._taken(lambda: self._link.send_now(sealed), len(sealed)) :]
-        if sealed:
-            self._keep(sealed)
+            try:
+                taken = self._link.send_now(sealed)
+            except _BROKEN as why:
+                self._broken(str(why))
+                return
+            if taken == len(sealed):
+                return
+            sealed = sealed[taken:]
+        self._keep(sealed)
 
     def _give_slots(self, slots: Slots, sizes: Sequence[int], inset: int) -> None:
-        taken, size = 0, sum(sizes)
+        taken = 0
         if not self._busy:
-            taken = self._taken(lambda: self._link.send_slots(slots, sizes, inset), size)
-        if taken < size:
+            try:
+                taken = self._link.send_slots(slots, sizes, inset)
+            except _BROKEN as why:
+                self._broken(str(why))
+                return
+        if taken < sum(sizes):
             self._keep(slots.joined(sizes, inset)[taken:])
-
-    def _taken(self, send: Callable[[], int], size: int) -> int:
-        """What the link takes; all, once it is broken."""
-        try:
-            return send()
-        except _BROKEN as why:
-            self._broken(str(why))
-            return size
 
     def _keep(self, sealed: Buffer) -> None:
         self._kept += sealed

@@ -62,7 +62,12 @@ def slots(depth: int) -> Slots:
     return Slots(depth)
 
 
+def batch(depth: int) -> int:
+    """How many bytes a connection at this depth is given at once, at most: what the one outside may have opened."""
+    return READ_SIZE + depth * MAX_RECORD
+
+
 @cache
 def plain(depth: int) -> memoryview:
     """Where connections at this depth put what they have opened, behind room for a header."""
-    return memoryview(bytearray(HEADER_BYTES + READ_SIZE + MAX_RECORD))
+    return memoryview(bytearray(HEADER_BYTES + batch(depth) + MAX_RECORD))

@@ -53,7 +53,8 @@ class Serving:
         try:
             handler = await self._agree(stream)
             await handler(stream)
-            await stream.aclose()
+            if not stream.is_closed:
+                await stream.aclose()
         except BaseExceptionGroup as several:
             stream.reset()
             ours, others = several.split(Exception)

@@ -1,4 +1,4 @@
-"""A libp2p stream as a trio `HalfCloseableStream`.
+"""A libp2p stream as a trio `HalfCloseableStream`; of more lines than other rooms, for both directions share its ends.
 
 Theory of operation. `carry_to` hands what arrives to a sink in the moment in which it arrives, from the buffer where it
 was opened; `carry_from` lets a source put bytes where they are sealed. What the sink does not take, and what nobody has
@@ -21,8 +21,8 @@ cut short, or while being cancelled, resets at once: none of these may look like
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -31,6 +31,7 @@ from peerupd.model.errors import ConnectionLost, StreamReset
 from peerupd.model.names import PeerId
 from peerupd.p2p.inetstream import INetShape, positive
 from peerupd.p2p.scratch import SLOTS, Slots
+from peerupd.p2p.sinks import Onward, Sink, without_room
 from peerupd.p2p.unread import Unread
 from peerupd.wire.protobuf import Buffer
 from peerupd.wire.yamux import HEADER_BYTES, MIN_SEND
@@ -41,21 +42,8 @@ if TYPE_CHECKING:
     from peerupd.p2p.outlet import Source
 
 MAX_READ: Final = 256 * 1024  # bytes handed out at once, unless another limit is given
-TURN: Final = 1024 * 1024  # bytes sent before others may run
+TURN: Final = 512 * 1024  # bytes sent before others may run
 MANY: Final = 64  # frames at once; more of them are small, and are put together
-
-
-class Sink(Protocol):
-    """Where bytes go."""
-
-    def take(self, parts: Sequence[memoryview], /) -> int:
-        """Now, without waiting: how many bytes were taken, from the first on. Raises `trio.BrokenResourceError`."""
-
-    async def writable(self) -> None:
-        """Wait until some would be taken."""
-
-
-Onward: TypeAlias = Callable[[Sequence[memoryview]], int]
 
 
 class StreamWasReset(StreamReset, trio.BrokenResourceError):
@@ -133,6 +121,10 @@ class Stream(INetShape):
         """How many connections the stream's own is inside of."""
         return self._muxer.depth
 
+    def widen(self) -> None:
+        """The stream carries a connection: let its window be larger than those of the streams in that."""
+        self._muxer.widen(self)
+
     @property
     def paused(self) -> bool:
         """Whether the connection does not listen, for want of room."""
@@ -155,6 +147,14 @@ class Stream(INetShape):
             return self._take(limit)
         finally:
             self._receiving = False
+
+    def receive_now(self, max_bytes: int) -> bytes:
+        """What is there of the next bytes, without waiting; b"" also where the stream has ended or is broken."""
+        return self._take(max_bytes) if self._unread and not (self._closed or self._receiving) else b""
+
+    def acknowledge(self) -> None:
+        """Tell the peer that the stream is open, which else the first bytes tell."""
+        self._muxer.acknowledge()
 
     @property
     def _silent(self) -> bool:
@@ -196,8 +196,8 @@ class Stream(INetShape):
             raise trio.BusyResourceError("another task is receiving from this stream")
         self._receiving, before = True, self.received
         try:
-            await trio.lowlevel.checkpoint()
-            await self._carry_to(sink, frames or _without_room(sink.take), limit)
+            await trio.lowlevel.checkpoint_if_cancelled()
+            await self._carry_to(sink, frames or without_room(sink.take), limit)
         finally:
             self._receiving, self._onward = False, None
         return self.received - before
@@ -252,7 +252,7 @@ class Stream(INetShape):
         before, whole = self.sent, False
         try:
             with trio.CancelScope() as self._scope:
-                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.checkpoint_if_cancelled()
                 self._check_sendable()
                 await self._carry_from(source)
                 whole = True
@@ -286,6 +286,11 @@ class Stream(INetShape):
             if not size:
                 return
             self._count(size)
+            if size < MIN_SEND:  # there is hardly more by now
+                slots, spent = 1, 0
+                await source.readable()
+                self._check_sendable()
+                continue
             slots = min(2 * slots, SLOTS) if full else slots
             spent = await self._spend(spent + size)
 
@@ -371,12 +376,23 @@ class Stream(INetShape):
         self._take_the_pen()
         try:
             await trio.lowlevel.checkpoint()
-            if self._finished and not self._closed:
-                return
-            self._check_sendable()
-            self._finish()
+            self._say_fin()
         finally:
             self._sending = False
+
+    def end_now(self) -> None:
+        """The same without a checkpoint."""
+        self._take_the_pen()
+        try:
+            self._say_fin()
+        finally:
+            self._sending = False
+
+    def _say_fin(self) -> None:
+        if self._finished and not self._closed:
+            return
+        self._check_sendable()
+        self._finish()
 
     def _finish(self) -> None:
         self._finished = True
@@ -396,9 +412,10 @@ class Stream(INetShape):
         except trio.Cancelled:
             self.reset()
             raise
-        self._close()
+        self.close_now()
 
-    def _close(self) -> None:
+    def close_now(self) -> None:
+        """The same without a checkpoint."""
         if self._closed:
             return
         if self._torn or self._sending or self._unread:
@@ -489,8 +506,3 @@ class Stream(INetShape):
         if failure is StreamWasReset and not self._ended:
             self._drop_unread()
         self._wake_all()
-
-
-def _without_room(take: Onward) -> Onward:
-    """`take` for frames."""
-    return lambda frames: take([frame[HEADER_BYTES:] for frame in frames])

@@ -12,6 +12,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Final
 
 import trio
@@ -340,6 +341,7 @@ def _tell(callbacks: Sequence[Callable[[Connection], None]], connection: Connect
             log.exception("a room failed at news of %r", connection)
 
 
+@lru_cache(maxsize=1024)
 def place_of(ip: str) -> str:
     """What a caller's address counts as; a scope (`%eth0`) is taken off."""
     return counted_as(ipaddress.ip_address(ip.partition("%")[0]))

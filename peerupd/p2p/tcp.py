@@ -16,10 +16,10 @@ import trio
 from peerupd.model.addresses import Multiaddr, tcp_multiaddr
 from peerupd.p2p.inetstream import positive
 from peerupd.p2p.links import Inlet, carry
-from peerupd.p2p.scratch import Slots, incoming
+from peerupd.p2p.scratch import READ_SIZE, Slots, incoming
 
 _ROOM: Final = 1 << 30  # bytes; the kernel takes what it can, and the rest is kept
-_SOME: Final = 4096  # bytes, for who does not say how many; that is handshakes
+_SOME: Final = 4096  # bytes; handshakes are that long, and many at once are more
 
 
 class TcpStream(trio.abc.HalfCloseableStream):
@@ -34,6 +34,7 @@ class TcpStream(trio.abc.HalfCloseableStream):
         self._socket = sock
         self._open = True
         self._finished = False  # we said that nothing more comes
+        self._drained = False  # the kernel had little, and hardly has more by now
 
     @property
     def local(self) -> Multiaddr:
@@ -51,14 +52,21 @@ class TcpStream(trio.abc.HalfCloseableStream):
         """Give all that comes to `inlet`, to the end."""
         return await carry(self.receive, inlet)
 
-    async def receive(self) -> memoryview:
+    async def receive(self, most: int = READ_SIZE) -> memoryview:
         """What the kernel has; empty at the end. Valid only until the next await."""
         while True:
             self._check_open()
+            if self._drained:
+                self._drained = False
+                await trio.lowlevel.wait_readable(self._socket)
+                self._check_open()
             try:
-                return incoming[: self._socket.recv_into(incoming)]
+                size = self._socket.recv_into(incoming, most)
             except BlockingIOError:
                 await _readable(self._socket)
+            else:
+                self._drained = 0 < size < _SOME
+                return incoming[:size]
 
     def room(self) -> int:
         """More than anybody has."""

@@ -109,10 +109,10 @@ class _Sealed:
 async def propose(stream: Stream, protocols: Sequence[str]) -> str:
     """Agree with the peer on one of `protocols`; raises `ProtocolUnsupported`, `ProtocolViolation`, `StreamLost`..."""
     dialer = Dialer(protocols)
-    await stream.send_all(dialer.start())
+    await _say(stream, dialer.start())
     while dialer.chosen is None:
         if more := dialer.receive(await _next(stream)):
-            await stream.send_all(more)
+            await _say(stream, more)
     return _settled(stream, dialer.chosen, dialer.leftover)
 
 
@@ -121,11 +121,19 @@ async def answer(stream: Stream, speaks: Callable[[str], bool]) -> str:
     listener = Listener(speaks)
     while listener.chosen is None:
         if more := listener.receive(await _next(stream)):
-            await stream.send_all(more)
+            await _say(stream, more)
     return _settled(stream, listener.chosen, listener.leftover)
 
 
+async def _say(stream: Stream, words: bytes) -> None:
+    if (sent := stream.send_now((words,))) < len(words):
+        await stream.send_all(words[sent:])
+
+
 async def _next(stream: Stream) -> bytes:
+    if data := stream.receive_now(_READ):
+        return data
+    stream.acknowledge()
     if data := await stream.receive_some(_READ):
         return data
     raise StreamLost("the peer ended the stream before a protocol was agreed on")

@@ -192,13 +192,13 @@ class Session:
     """The records after the handshake; each direction has its key and counts its records."""
 
     def __init__(self, send_key: bytes, receive_key: bytes, *, into: bool = HAS_INTO) -> None:
-        self._sealer = ChaCha20Poly1305(send_key)
-        self._opener = ChaCha20Poly1305(receive_key)
+        sealer, opener = ChaCha20Poly1305(send_key), ChaCha20Poly1305(receive_key)
+        self._seal = sealer.encrypt_into if into else _copying(sealer.encrypt)
+        self._open = opener.decrypt_into if into else _copying(opener.decrypt)
         self._sealed = 0  # records
         self._opened = 0  # records
         self._pending = bytearray()  # the beginning of one record
-        self._seal = self._sealed_into if into else self._sealed_copied
-        self._open = self._opened_into if into else self._opened_copied
+        self._last = 1  # bytes of the last record that was opened
 
     def seal(self, data: Buffer | Sequence[Buffer]) -> bytearray:
         """The records that carry `data` (or all of its pieces), in the order of calls; small pieces share a record."""
@@ -214,7 +214,8 @@ class Session:
         """Put the record that carries `plain` at `at`; where it ends. At most `MAX_RECORD - TAG` bytes."""
         end = at + LENGTH + len(plain) + TAG
         _length.pack_into(wire, at, end - at - LENGTH)
-        self._seal(plain, wire[at + LENGTH : end])
+        self._seal(_nonce(self._sealed), plain, None, wire[at + LENGTH : end])
+        self._sealed += 1
         return end
 
     def seal_in_place(self, wire: memoryview, at: int, size: int) -> int:
@@ -222,7 +223,8 @@ class Session:
         start = at + LENGTH
         end = start + size + TAG
         _length.pack_into(wire, at, size + TAG)
-        self._seal(wire[start : start + size], wire[start:end])
+        self._seal(_nonce(self._sealed), wire[start : start + size], None, wire[start:end])
+        self._sealed += 1
         return end
 
     def open(self, data: Buffer) -> bytearray:
@@ -242,18 +244,33 @@ class Session:
         except InvalidTag:
             raise ProtocolViolation("a Noise record does not authenticate") from None
 
+    def portion(self, limit: int) -> int:
+        """How many bytes to read, `limit` at most, so that a record ends with them: if all are as long as the last one.
+
+        What is left of a record has to be kept and moved.
+        """
+        lacking = self._check_pending() - len(self._pending) if self._pending else 0
+        return lacking + (limit - lacking) // self._last * self._last
+
     def _opened_records(self, view: memoryview, plain: memoryview, at: int) -> int:
         start, left = 0, len(view)
         if self._pending:
             start, at = self._complete_pending(view, plain, at)
+        opening, opened = self._open, self._opened
         while left - start >= LENGTH:
-            end = start + _record_end(view, start)
-            if end > left:
+            size = view[start] << 8 | view[start + 1]
+            end = start + LENGTH + size
+            if size < TAG or end > left:
                 break
-            until = at + end - start - LENGTH - TAG
-            self._open(view[start + LENGTH : end], plain[at:until])
+            until = at + size - TAG
+            opening(_nonce(opened), view[start + LENGTH : end], None, plain[at:until])
+            opened += 1
+            self._last = end - start
             start, at = end, until
-        self._pending += view[start:]
+        self._opened = opened
+        if start < left:
+            self._pending += view[start:]
+            self._check_pending()
         return at
 
     def _complete_pending(self, view: memoryview, plain: memoryview, at: int) -> tuple[int, int]:
@@ -262,30 +279,24 @@ class Session:
         self._pending += view[:start]
         if len(self._pending) < LENGTH:
             return start, at
-        lacking = _record_end(self._pending, 0) - len(self._pending)
+        lacking = self._check_pending() - len(self._pending)
         self._pending += view[start : start + lacking]
         if len(view) - start < lacking:
             return len(view), at
         record, self._pending = memoryview(self._pending)[LENGTH:], bytearray()
         end = at + len(record) - TAG
-        self._open(record, plain[at:end])
+        self._open(_nonce(self._opened), record, None, plain[at:end])
+        self._opened += 1
         return start + lacking, end
 
-    def _sealed_into(self, plain: Buffer, out: memoryview) -> None:
-        self._sealer.encrypt_into(_nonce(self._sealed), plain, None, out)
-        self._sealed += 1
-
-    def _sealed_copied(self, plain: Buffer, out: memoryview) -> None:
-        out[:] = self._sealer.encrypt(_nonce(self._sealed), plain, None)
-        self._sealed += 1
-
-    def _opened_into(self, record: memoryview, out: memoryview) -> None:
-        self._opener.decrypt_into(_nonce(self._opened), record, None, out)
-        self._opened += 1
-
-    def _opened_copied(self, record: memoryview, out: memoryview) -> None:
-        out[:] = self._opener.decrypt(_nonce(self._opened), record, None)
-        self._opened += 1
+    def _check_pending(self) -> int:
+        """How many bytes the record begun has in all, with its length, if that has come."""
+        if len(self._pending) < LENGTH:
+            return LENGTH
+        size = self._pending[0] << 8 | self._pending[1]
+        if size < TAG:
+            raise ProtocolViolation(f"Noise record of {size} bytes, less than its tag")
+        return LENGTH + size
 
 
 class _Symmetric:
@@ -342,12 +353,13 @@ def _records(pieces: Sequence[Buffer]) -> Iterator[Buffer]:
         yield shared[0] if len(shared) == 1 else b"".join(shared)
 
 
-def _record_end(data: Buffer, at: int) -> int:
-    """How many bytes the record at `at` has, with its length."""
-    size = data[at] << 8 | data[at + 1]
-    if size < TAG:
-        raise ProtocolViolation(f"Noise record of {size} bytes, less than its tag")
-    return LENGTH + size
+def _copying(work: Callable[[bytes, Buffer, None], bytes]) -> Callable[[bytes, Buffer, None, memoryview], object]:
+    """What answers with bytes, in the shape of what puts them somewhere."""
+
+    def into(nonce: bytes, data: Buffer, _: None, out: memoryview) -> None:
+        out[:] = work(nonce, data, None)
+
+    return into
 
 
 def _framed(message: bytes) -> bytes:

@@ -5,12 +5,15 @@ of one stream are one event, whose parts lie in the caller's buffer, each with r
 that a relay can put another header there. Nothing is kept but twelve bytes of a header.
 
 What is to be sent waits in two queues, of which the first goes first: short frames that must not wait (openings, window
-updates, answers), then data with all that must keep its place behind it. `take_output` empties both. Who has much to
-send builds the frames elsewhere, with headers by `put_header`, and sends them when the queues are empty.
+updates, answers), then data with all that must keep its place behind it. `take_output` empties both. Before them go the
+answers to openings, which by themselves are no output until `acknowledge`: who is opened a stream to has something to
+say soon. Who has much to send builds the frames elsewhere, with headers by `put_header`, and sends them when the queues
+are empty.
 
 Each direction of a stream has a window. We send only if the window has room for the data or for `MIN_SEND`: slivers
-would make slivers of all that follows. We widen the window when the reader took half of it, and double it, up to
-`max_window` and within `MAX_GROWTH` for all streams together, as long as two such updates come within four `rtt`.
+would make slivers of all that follows. We widen the window when the reader took half of it, and let it grow with
+the reader's speed to what it takes in some round trips: enough for a long way, and on a short one no longer a queue
+before the bytes of other streams. It stays within `max_window`, and within `MAX_GROWTH` for all streams together.
 
 A stream is forgotten when both sides have finished or one has reset it; no list of former streams is kept. So frames
 of unknown streams are skipped, as late ones, unless they name a stream of ours that was never opened.
@@ -18,6 +21,7 @@ of unknown streams are skipped, as late ones, unless they name a stream of ours 
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
@@ -37,6 +41,11 @@ MIN_SEND: Final = 4 * 1024  # bytes; with less window than this we wait, unless 
 MAX_INBOUND_STREAMS: Final = 2048  # open at once, opened by the other side
 MAX_PENDING_REPLIES: Final = 4096  # frames that the other side has caused and not yet fetched
 MAX_STREAM_ID: Final = 2**32 - 1
+WINDOW_RTTS: Final = 4.0  # round trips whose bytes a window holds
+WINDOW_TIME: Final = 0.008  # seconds whose bytes it holds where that is more, up to a size:
+SHORT_WINDOW: Final = 1024 * 1024  # bytes, on a short way; more would be a queue before other streams' keystrokes
+WIDE_WINDOW: Final = 4 * 1024 * 1024  # bytes, of a stream that carries a connection, whose own windows are short
+RATE_PERIOD: Final = 0.02  # seconds, or a round trip where that is more, over which a reader's speed is measured
 UNKNOWN_RTT: Final = 0.05  # seconds, until somebody has measured it
 HEADER_BYTES: Final = 12
 
@@ -137,7 +146,9 @@ class _Stream:
     credit: int = INITIAL_WINDOW  # bytes that the other side may send
     window: int = INITIAL_WINDOW  # bytes; what `credit` is brought back to
     taken: int = 0  # bytes that the reader took since the last update
-    updated: float | None = None  # when the last update went out
+    short: int = SHORT_WINDOW  # bytes, of the window on a short way
+    read: int = 0  # bytes that the reader took, at the updates since then:
+    since: float = -math.inf  # seconds
     accepted: bool = True  # by the side that did not open it
     finished: bool = False  # by us
     ended: bool = False  # by the other side
@@ -147,7 +158,12 @@ class Yamux:
     """One connection's streams. `rtt` (seconds) may be set at any time; it decides how eagerly windows grow."""
 
     def __init__(
-        self, *, client: bool, max_inbound_streams: int = MAX_INBOUND_STREAMS, max_window: int = MAX_WINDOW
+        self,
+        *,
+        client: bool,
+        max_inbound_streams: int = MAX_INBOUND_STREAMS,
+        max_window: int = MAX_WINDOW,
+        short_window: int = SHORT_WINDOW,
     ) -> None:
         self.rtt = UNKNOWN_RTT
         self.output_size = 0  # bytes
@@ -156,7 +172,9 @@ class Yamux:
         self._next_id = 1 if client else 2
         self._max_inbound = max_inbound_streams
         self._max_window = max(max_window, INITIAL_WINDOW)
+        self._short_window = short_window
         self._streams: dict[int, _Stream] = {}
+        self._acks: list[Buffer] = []
         self._urgent: list[Buffer] = []
         self._queue: list[Buffer] = []
         self._replies = 0  # frames
@@ -187,7 +205,7 @@ class Yamux:
             raise LimitReached("this connection has used all of its stream numbers", hint="connect anew")
         stream = self._next_id
         self._next_id += 2
-        self._streams[stream] = _Stream(stream, accepted=False)
+        self._streams[stream] = _Stream(stream, accepted=False, short=self._short_window)
         self._at_once(_WINDOW_UPDATE, _SYN, stream, 0)
         return stream
 
@@ -239,9 +257,14 @@ class Yamux:
         if 2 * state.taken < state.window:
             return
         delta = state.taken + self._grow(state, now)
-        state.taken, state.updated = 0, now
+        state.taken = 0
         state.credit += delta
         self._at_once(_WINDOW_UPDATE, 0, stream, delta)
+
+    def widen(self, stream: int) -> None:
+        """Let the window grow as befits a stream that carries a connection."""
+        if (state := self._streams.get(stream)) is not None:
+            state.short = WIDE_WINDOW
 
     def ping(self, value: int) -> None:
         """Ask for a `PongReceived` with this value (32 bits)."""
@@ -252,10 +275,16 @@ class Yamux:
         self._we_leave = True
         self._queue_frame(self._queue, _header.pack(_VERSION, _GO_AWAY, 0, 0, code))
 
+    def acknowledge(self) -> None:
+        """Do not let the answers to openings wait for the first frame of something else."""
+        self.output_size += sum(map(len, self._acks))
+        self._urgent = self._acks + self._urgent
+        self._acks = []
+
     def take_output(self) -> list[Buffer]:
         """The frames to be sent now, in this order; they belong to the caller."""
-        out = self._urgent + self._queue
-        self._urgent, self._queue = [], []
+        out = self._acks + self._urgent + self._queue
+        self._acks, self._urgent, self._queue = [], [], []
         self.output_size = self._replies = 0
         return out
 
@@ -302,7 +331,7 @@ class Yamux:
             self._partial, at = b"", rest
             version, kind, flags, stream, length = _unpack(head)
             self._on_frame(version, kind, flags, stream, length, events)
-        return self._body(view, at, events) if self._body_left else at
+        return self._body(view, at, events)
 
     def _body(self, view: memoryview, at: int, events: list[Event]) -> int:
         """Hand on what is there of a data frame; where the rest begins."""
@@ -358,9 +387,10 @@ class Yamux:
         if self._we_leave or self.inbound >= self._max_inbound:
             self._reply(_WINDOW_UPDATE, _RST, stream, 0)
             return
-        self._streams[stream] = _Stream(stream)
+        self._streams[stream] = _Stream(stream, short=self._short_window)
         self.inbound += 1
-        self._reply(_WINDOW_UPDATE, _ACK, stream, 0)
+        self._count_reply()
+        self._acks.append(_header.pack(_VERSION, _WINDOW_UPDATE, _ACK, stream, 0))
         events.append(StreamOpened(stream))
 
     def _on_late(self, kind: int, stream: int, length: int) -> None:
@@ -409,10 +439,16 @@ class Yamux:
         return state
 
     def _grow(self, state: _Stream, now: float) -> int:
-        """By how much the window is made larger."""
-        if state.updated is None or now - state.updated > 4 * self.rtt:
+        """By how much the window is made larger, now that the reader took half of it."""
+        state.read += state.taken
+        seconds = now - state.since
+        if seconds < max(self.rtt, RATE_PERIOD):
             return 0
-        growth = max(0, min(state.window, self._max_window - state.window, MAX_GROWTH - self._growth))
+        speed = state.read / seconds
+        state.read, state.since = 0, now
+        wanted = max(speed * WINDOW_RTTS * self.rtt, min(speed * WINDOW_TIME, state.short))
+        largest = min(int(wanted), 2 * state.window, self._max_window)
+        growth = max(0, min(largest - state.window, MAX_GROWTH - self._growth))
         state.window += growth
         self._growth += growth
         return growth
@@ -428,10 +464,13 @@ class Yamux:
             self.inbound -= 1
 
     def _reply(self, kind: int, flags: int, stream: int, value: int) -> None:
+        self._count_reply()
+        self._at_once(kind, flags, stream, value)
+
+    def _count_reply(self) -> None:
         self._replies += 1
         if self._replies > MAX_PENDING_REPLIES:
             raise ProtocolViolation(f"more than {MAX_PENDING_REPLIES} yamux answers asked for and not fetched")
-        self._at_once(kind, flags, stream, value)
 
     def _at_once(self, kind: int, flags: int, stream: int, value: int) -> None:
         self._queue_frame(self._urgent, _header.pack(_VERSION, kind, flags, stream, value))

@@ -24,6 +24,7 @@ import struct
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -181,7 +182,8 @@ def many(port: int, count: int, size: int) -> dict[str, Any]:
                 open_ -= 1
             elif key.data.sent_all:
                 selector.modify(key.fileobj, selectors.EVENT_READ, key.data)
-    return _seen(began, count * size, right=sum(talk.right for talk in talks), of=count)
+    ends = Counter(talk.end for talk in talks)
+    return _seen(began, count * size, right=ends["right"], of=count, ends=ends)
 
 
 class _Talk:
@@ -193,7 +195,9 @@ class _Talk:
         self._out = memoryview(b"".join(content(size, 1000 + number)))
         self._wanted = hashlib.sha256(self._out).hexdigest()
         self._whole = hashlib.sha256()
-        self.sent_all = self.done = self.right = False
+        self._got = 0
+        self.sent_all = self.done = False
+        self.end = "open"
 
     def turn(self, readable: bool, writable: bool) -> None:
         try:
@@ -205,12 +209,17 @@ class _Talk:
             if readable:
                 data = self.socket.recv(CHUNK)
                 self._whole.update(data)
-                self.done = not data
-                self.right = self.done and self._whole.hexdigest() == self._wanted
+                self._got += len(data)
+                if not data:
+                    self._ended("right" if self._whole.hexdigest() == self._wanted else "cut short or changed")
         except BlockingIOError:
             return
-        except OSError:
-            self.done = True
+        except OSError as why:
+            self._ended(str(why))
+
+    def _ended(self, how: str) -> None:
+        self.done = True
+        self.end = how if how == "right" else f"{how}: {len(self._out)} not sent, {self._got} came"
 
 
 def interactive(port: int, rounds: int) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """Local sockets: what a reset is there, who answers where, and what can be listened on."""
 
+import errno
 import os
 import socket
 import stat
+from contextlib import ExitStack
 
 import pytest
 import trio
@@ -114,8 +116,14 @@ async def test_nothing_there_is_told_with_the_address(unix):
 
 
 async def test_dialling_ends_at_its_limit():
-    with pytest.raises(ServiceDown, match=r"nothing answers at 192\.0\.2\.1:9 within 0 s"):
-        await dial(Endpoint("192.0.2.1", 9), limit=0)
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # its queue is full then: the kernel drops what comes
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        with pytest.raises(ServiceDown, match=r"nothing answers at 127\.0\.0\.1:\d+ within 0.01 s"):
+            await dial(Endpoint(*server.getsockname()), limit=0.01)
 
 
 async def test_a_taken_port_is_named(tcp):
@@ -196,3 +204,127 @@ async def test_a_reader_of_standard_output_that_left_is_not_an_end():
         await end.send_all(b"x")
     end.reset()
     os.close(feed)
+
+
+async def test_a_file_as_standard_input_is_always_readable(tmp_path):
+    file = tmp_path / "input"
+    file.write_bytes(b"little")
+    drain, stdout = os.pipe()
+    end = PipeEnd(os.open(file, os.O_RDONLY), stdout)
+    room = memoryview(bytearray(100))
+    with trio.fail_after(10):
+        assert end.fill([room]) == 6
+        await end.readable()
+        assert end.fill([room]) == 0
+    end.reset()
+    os.close(drain)
+
+
+async def test_who_came_and_left_before_it_was_accepted_is_nobody(tcp, monkeypatch):
+    accept, tries = socket.socket.accept, []
+
+    def fail_once(self):
+        tries.append(self)
+        if len(tries) == 1:
+            raise BlockingIOError
+        return accept(self)
+
+    monkeypatch.setattr(socket.socket, "accept", fail_once)
+    near, far = await connected(tcp, Endpoint("127.0.0.1", 0))
+    assert len(tries) == 2
+    near.reset()
+    far.reset()
+
+
+async def test_closing_a_listening_socket_twice_is_fine(tcp):
+    tcp.close()
+    tcp.close()
+
+
+async def test_a_scoped_or_named_address_is_left_to_the_resolver(monkeypatch):
+    asked = []
+
+    async def open_tcp_stream(host, port):
+        asked.append(host)
+        raise OSError(errno.ENETUNREACH, "no way")
+
+    monkeypatch.setattr(trio, "open_tcp_stream", open_tcp_stream)
+    for host in ("web.example", "fe80::1%lo"):
+        with pytest.raises(ServiceDown, match="unreachable"):
+            await dial(Endpoint(host, 9))
+    assert asked == ["web.example", "fe80::1%lo"]
+
+
+async def test_a_socket_fills_slots_and_takes_parts_without_waiting(tcp):
+    near, far = await connected(tcp, Endpoint("127.0.0.1", 0))
+    slots = [memoryview(bytearray(3)), memoryview(bytearray(100))]
+    with pytest.raises(BlockingIOError):
+        far.fill(slots)
+    assert near.take([memoryview(b"hel"), memoryview(b"lo")]) == 5
+    await far.readable()
+    assert far.fill(slots) == 5
+    assert bytes(slots[0]) + bytes(slots[1][:2]) == b"hello"
+    assert near.take([memoryview(b"x")] * 5000) == 5000  # more pieces than one call may have
+    while near.take([memoryview(bytes(1 << 20))]):
+        pass
+    near.reset()
+    near.reset()
+    with pytest.raises(trio.BrokenResourceError):
+        while True:
+            await far.readable()
+            far.fill(slots)
+    with pytest.raises(trio.BrokenResourceError):
+        far.take([memoryview(b"x")])
+        far.take([memoryview(b"x")])
+    await far.aclose()
+
+
+async def test_what_was_read_before_fills_slots_first():
+    one, other = trio.socket.socketpair()
+    end = SocketEnd(one, b"early")
+    slot = [memoryview(bytearray(3))]
+    assert end.fill(slot) == 3
+    assert bytes(slot[0]) == b"ear"
+    assert end.fill(slot) == 2
+    with pytest.raises(BlockingIOError):
+        end.fill(slot)
+    end.reset()
+    other.close()
+
+
+async def test_closing_a_socket_wakes_who_waits_for_it(nursery):
+    one, other = trio.socket.socketpair()
+    end = SocketEnd(one)
+
+    async def wait():
+        with pytest.raises(trio.ClosedResourceError):
+            await end.readable()
+
+    nursery.start_soon(wait)
+    await trio.testing.wait_all_tasks_blocked()
+    end.reset()
+    other.close()
+
+
+async def test_standard_streams_fill_and_take_too():
+    (stdin, feed), (drain, stdout) = os.pipe(), os.pipe()
+    end = PipeEnd(stdin, stdout)
+    slot = [memoryview(bytearray(10))]
+    with pytest.raises(BlockingIOError):
+        end.fill(slot)
+    os.write(feed, b"typed")
+    await end.readable()
+    assert end.fill(slot) == 5
+    await end.writable()
+    assert end.take([memoryview(b"ab"), memoryview(b"c")] * 100) == 300
+    assert os.read(drain, 1000) == b"abc" * 100
+    while end.take([memoryview(bytes(1 << 16))]):
+        pass
+    os.close(feed)
+    assert end.fill(slot) == 0
+    end.reset()
+    os.close(drain)
+    with pytest.raises(trio.BrokenResourceError):
+        end.fill(slot)
+    with pytest.raises(trio.BrokenResourceError):
+        end.take(slot)

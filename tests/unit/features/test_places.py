@@ -3,8 +3,10 @@
 import resource
 
 import pytest
+import trio
+import trio.testing
 
-from peerupd.features.places import LEAST, MOST, RESERVED, places
+from peerupd.features.places import LEAST, MOST, RESERVED, places, take
 
 
 @pytest.mark.parametrize(
@@ -20,3 +22,13 @@ from peerupd.features.places import LEAST, MOST, RESERVED, places
 def test_what_is_reserved_stays_free(monkeypatch, soft, found):
     monkeypatch.setattr(resource, "getrlimit", lambda which: (soft, soft))
     assert places().value == found
+
+
+async def test_a_place_that_is_free_is_had_without_a_checkpoint():
+    with trio.testing.assert_no_checkpoints():
+        assert await take(trio.Semaphore(1))
+
+
+async def test_a_place_is_waited_for_as_long_as_one_says(autojump_clock):
+    assert not await take(trio.Semaphore(0), 5)
+    assert trio.current_time() == 5

@@ -5,7 +5,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from peerupd.features import pump as room
-from peerupd.features.pump import CHUNK, SMALL_CHUNK, Purse, Transfer, pump
+from peerupd.features.pump import CHUNK, SMALL_CHUNK, Purse, Tally, Transfer, pump
 from tests.support.fakes import memory_streams
 
 
@@ -161,3 +161,64 @@ async def test_what_pumps_hold_whose_readers_do_not_read_is_bounded(nursery, mon
     held = sum(near.given - far.taken + far.given - near.taken for near, far in ends)
     assert held <= limit + 2 * len(ends) * SMALL_CHUNK
     nursery.cancel_scope.cancel()
+
+
+class Local:
+    """An end that is filled from and taken from at once."""
+
+    def __init__(self, data):
+        self.data, self.got, self.ended, self.closed = data, b"", False, False
+
+    def fill(self, slots):
+        slots[0][: len(self.data)], size, self.data = self.data, len(self.data), b""
+        return size
+
+    def take(self, parts):
+        self.got += b"".join(parts)
+        return sum(map(len, parts))
+
+    async def readable(self): ...
+
+    async def writable(self): ...
+
+    async def receive_some(self, max_bytes=None): ...
+
+    async def send_all(self, data): ...
+
+    async def send_eof(self):
+        self.ended = True
+
+    async def aclose(self):
+        self.closed = True
+
+    def reset(self):
+        raise AssertionError
+
+
+class Carrying(Local):
+    """An end that carries by itself."""
+
+    async def carry_from(self, source):
+        slot = memoryview(bytearray(10))
+        while size := source.fill([slot]):
+            self.got += slot[:size]
+
+    async def carry_to(self, sink):
+        while self.data:
+            self.data = self.data[sink.take([memoryview(self.data)]) :]
+
+    def end_now(self):
+        self.ended = True
+
+    def close_now(self):
+        self.closed = True
+
+
+@pytest.mark.parametrize("turned", [False, True])
+async def test_who_carries_by_itself_does_and_the_bytes_are_counted(turned):
+    near, far, tally = Local(b"question"), Carrying(b"answer"), Tally()
+    transfer = await pump(*((far, near) if turned else (near, far)), tally)
+    assert (near.got, far.got) == (b"answer", b"question")
+    assert all((near.ended, far.ended, near.closed, far.closed))
+    assert transfer == (Transfer(6, 8) if turned else Transfer(8, 6))
+    assert (tally.sent, tally.received) == (transfer.sent, transfer.received)

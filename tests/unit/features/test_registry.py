@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -257,26 +258,53 @@ async def test_a_service_is_dialled_again_when_the_process_had_no_descriptor(
         endpoint = Endpoint("", 0, str(tmp_path / "web.sock"))
         nursery.start_soon(serve_echo, await ends.listen(endpoint))
         home.offer(local_address=endpoint)
-    failures, make = [errno.EMFILE, errno.ENFILE], trio.socket.socket
+    failures, make = [errno.EMFILE, errno.ENFILE], ends._new
 
-    def socket(*words, **more):
+    def new(family):
         if failures:
             code = failures.pop()
             raise OSError(code, os.strerror(code))
-        return make(*words, **more)
+        return make(family)
 
-    monkeypatch.setattr(trio.socket, "socket", socket)
-    monkeypatch.setattr("trio._highlevel_open_tcp_stream.socket", socket)
+    monkeypatch.setattr(ends, "_new", new)
     await home.echo(home.call())
     assert failures == []
 
 
+async def test_a_unix_service_with_a_full_queue_is_dialled_again(home, monkeypatch, nursery, tmp_path):
+    monkeypatch.setattr(registry, "DIAL_PAUSE", 0.001)
+    path, attempts, again, real = str(tmp_path / "web.sock"), [], trio.Event(), registry.dial
+
+    async def dial(endpoint):
+        attempts.append(endpoint)
+        again.set() if len(attempts) > 1 else None
+        return await real(endpoint)
+
+    monkeypatch.setattr(registry, "dial", dial)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(path)
+    sock.listen(0)
+    sock.setblocking(False)
+    service = trio.socket.from_stdlib_socket(sock)
+    with service, socket.socket(socket.AF_UNIX) as early:
+        early.connect(path)
+        home.offer(local_address=Endpoint("", 0, path))
+        stream = home.call()
+        await stream.send_all(b"patience")
+        with trio.fail_after(60):
+            await again.wait()
+        nursery.start_soon(serve_echo, service)
+        with trio.fail_after(60):
+            assert await stream.receive_some() == b"patience"
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_process_that_gets_no_descriptor_for_long_resets_the_stream(home, monkeypatch, caplog):
-    def fail(*words, **more):
+    def fail(_family):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(registry, "PLACE_LIMIT", 0.01)
     monkeypatch.setattr(registry, "DIAL_PAUSE", 0.001)
-    monkeypatch.setattr("trio._highlevel_open_tcp_stream.socket", fail)
+    monkeypatch.setattr(ends, "_new", fail)
     await refused(home.call())
-    assert "no descriptor became free" in caplog.text
+    assert os.strerror(errno.EMFILE) in caplog.text

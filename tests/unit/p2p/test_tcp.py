@@ -37,6 +37,19 @@ async def test_what_is_there_is_had_without_a_task_switch() -> None:
             assert bytes(await theirs.receive()) == b"hello"
 
 
+async def test_after_little_nobody_asks_the_kernel_before_there_is_more() -> None:
+    ours, theirs = await make()
+    async with ours, theirs, trio.open_nursery() as nursery:
+        for words in (b"little", b"more"):
+            nursery.start_soon(ours.send, words)
+            with trio.fail_after(60):
+                assert bytes(await theirs.receive()) == words
+        nursery.start_soon(ours.send_eof)
+        with trio.fail_after(60):
+            assert bytes(await theirs.receive()) == b""
+            assert bytes(await theirs.receive()) == b""
+
+
 async def test_more_than_the_kernel_takes_waits_for_room() -> None:
     ours, theirs = await make()
     async with ours, theirs, trio.open_nursery() as nursery:

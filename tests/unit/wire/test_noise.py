@@ -292,3 +292,28 @@ def test_garbage_never_opens(garbage, data):
     with suppress(ProtocolViolation):
         for portion in data.draw(portions(garbage)):
             assert far.open(portion) == b""
+
+
+@pytest.mark.parametrize("into", PATHS)
+def test_what_lies_in_a_buffer_is_sealed_and_opened_there(into):
+    near, far = _sessions(into=into)
+    wire, plain = memoryview(bytearray(200)), memoryview(bytearray(200))
+    wire[2:7] = b"first"
+    end = near.seal_in_place(wire, 0, 5)
+    end = near.seal_into(b"second", wire, end)
+    assert end == 5 + 6 + 2 * (2 + TAG)
+    assert far.open_into(wire[: end - 1], plain, 12) == 17
+    assert far.open_into(wire[end - 1 : end], plain, 17) == 23
+    assert bytes(plain[12:23]) == b"firstsecond"
+
+
+def test_who_reads_in_portions_leaves_no_record_begun():
+    near, far = _sessions(into=HAS_INTO)
+    record, limit = RECORD + 2 + TAG, 4 * RECORD
+    sealed = memoryview(near.seal(bytes(20 * RECORD)))
+    far.open(sealed[:1])
+    assert far.portion(limit) == limit
+    far.open(sealed[1 : 2 * record + 100])
+    assert far.portion(limit) == record - 100 + 3 * record
+    far.open(sealed[2 * record + 100 : 2 * record + 100 + far.portion(limit)])
+    assert far.portion(limit) == 3 * record

@@ -23,6 +23,9 @@ from peerupd.wire.yamux import (
     MAX_TAKEN,
     MAX_WINDOW,
     MIN_SEND,
+    RATE_PERIOD,
+    SHORT_WINDOW,
+    WIDE_WINDOW,
     DataReceived,
     EndReceived,
     GoAway,
@@ -88,6 +91,26 @@ def test_a_stream_that_the_other_side_opens_is_accepted_at_once(kind):
     assert machine.receive(frame(kind, SYN, 1)) == [StreamOpened(1)]
     assert output(machine) == frame(UPDATE, ACK, 1)
     assert (machine.streams, machine.inbound) == (1, 1)
+
+
+def test_an_acceptance_waits_for_something_to_go_with():
+    machine = Yamux(client=False)
+    machine.receive(frame(UPDATE, SYN, 1))
+    assert machine.output_size == 0
+    machine.send(1, b"hello")
+    assert output(machine) == frame(UPDATE, ACK, 1) + frame(DATA, 0, 1, b"hello")
+    assert output(machine) == b""
+
+
+def test_an_acceptance_waits_no_longer_than_it_is_let():
+    machine = Yamux(client=False)
+    machine.receive(frame(UPDATE, SYN, 1))
+    for _ in range(2):
+        machine.acknowledge()
+        assert machine.output_size == HEADER_BYTES
+    assert output(machine) == frame(UPDATE, ACK, 1)
+    machine.acknowledge()
+    assert machine.output_size == 0
 
 
 def test_the_first_frame_may_open_carry_data_and_finish():
@@ -263,8 +286,8 @@ def _window_updates(machine: Yamux, *, every: float, rounds: int) -> list[int]:
 
 def test_the_window_of_a_reader_that_keeps_up_doubles_up_to_its_bound():
     machine = server(frame(UPDATE, SYN, 1))
-    machine.rtt = 0.1
-    deltas = _window_updates(machine, every=0.3, rounds=9)
+    machine.rtt = 0.125
+    deltas = _window_updates(machine, every=0.125, rounds=9)
     grown = [delta // 1024 for delta in deltas]
     assert grown == [128, 128 + 256, 256 + 512, 512 + 1024, 1024 + 2048, 2048 + 4096, 4096 + 8192, 8192, 8192]
     assert machine._streams[1].window == MAX_WINDOW
@@ -276,6 +299,27 @@ def test_the_window_of_a_slow_reader_stays():
     assert set(_window_updates(machine, every=0.5, rounds=5)) == {INITIAL_WINDOW // 2}
 
 
+@pytest.mark.parametrize("wide", [False, True])
+def test_on_a_short_way_the_window_of_a_fast_reader_grows_to_a_size_and_no_further(wide):
+    machine = server(frame(UPDATE, SYN, 1))
+    machine.rtt = 0.0001
+    if wide:
+        machine.widen(1)
+        machine.widen(99)
+    _window_updates(machine, every=RATE_PERIOD / 50, rounds=1000)
+    assert machine._streams[1].window == (WIDE_WINDOW if wide else SHORT_WINDOW)
+
+
+def test_a_reader_that_comes_in_bursts_is_as_fast_as_it_is_on_the_whole():
+    machine = server(frame(UPDATE, SYN, 1))
+    machine.rtt = 0.0001
+    for burst in range(10):
+        for _ in range(4):
+            machine.receive(struct.pack(">BBHII", 0, DATA, 0, 1, INITIAL_WINDOW // 2) + bytes(INITIAL_WINDOW // 2))
+            machine.consumed(1, INITIAL_WINDOW // 2, now=burst * 1.0)
+    assert machine._streams[1].window == INITIAL_WINDOW
+
+
 def test_a_bound_below_the_initial_window_means_no_growth():
     machine = server(frame(UPDATE, SYN, 1), max_window=1)
     assert set(_window_updates(machine, every=0.0, rounds=3)) == {INITIAL_WINDOW // 2}
@@ -284,7 +328,8 @@ def test_a_bound_below_the_initial_window_means_no_growth():
 def test_all_windows_together_grow_within_a_bound_and_give_it_back():
     machine = server(frame(UPDATE, SYN, 1))
     machine._growth = MAX_GROWTH - 1000
-    assert _window_updates(machine, every=0.0, rounds=2)[1] == INITIAL_WINDOW // 2 + 1000
+    machine.rtt = 0.125
+    assert _window_updates(machine, every=0.125, rounds=2)[1] == INITIAL_WINDOW // 2 + 1000
     machine.reset(1)
     assert machine._growth == MAX_GROWTH - 1000
 
@@ -353,14 +398,6 @@ def test_the_data_of_a_resetting_frame_is_skipped():
         ResetReceived(1),
         PongReceived(3),
     ]
-
-
-def test_a_header_in_portions_ends_no_stream_that_took_the_number_of_an_ended_one():
-    machine = server(frame(UPDATE, SYN, 1), frame(DATA, FIN, 1, b"all"))
-    machine.finish(1)
-    again = frame(UPDATE, SYN, 1)
-    assert heard(machine, again[:5]) == []
-    assert heard(machine, again[5:]) == [StreamOpened(1)]
 
 
 def test_late_frames_of_a_stream_that_we_reset_are_skipped():
