@@ -126,7 +126,8 @@ class _Twins:
         return whole
 
     def output(self) -> bytes:
-        """What both send."""
+        """What both send: the one says at once which streams it has taken, the other with what it sends now."""
+        self._whole.acknowledge()
         size = self._whole.output_size
         whole = b"".join(self._whole.take_output())
         assert whole == b"".join(self._cut.take_output())
