@@ -51,7 +51,7 @@ async def machines(nursery: trio.Nursery) -> tuple[RelayMachine, NodeMachine, No
     home, laptop = NodeMachine(relay, gated=False), NodeMachine(relay, gated=False)
     relay.allow(home, laptop)
     await relay.start(nursery)
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         await home.start(nursery)
         await laptop.start(nursery)
     return relay, home, laptop

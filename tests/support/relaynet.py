@@ -177,6 +177,6 @@ async def read_all(stream: Stream) -> bytes:
 
 async def until(true: Callable[[], object]) -> None:
     """Until something that has no event is so, five seconds at most."""
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         while not true():  # noqa: ASYNC110 - there is no event for it
             await trio.sleep(0.01)

@@ -31,7 +31,7 @@ async def test_a_listener_can_wait() -> None:
         async with trio.open_nursery() as nursery:
 
             async def hear() -> None:
-                with trio.fail_after(5):
+                with trio.fail_after(30):
                     assert await listener.next() == event(1)
 
             nursery.start_soon(hear)

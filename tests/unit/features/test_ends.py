@@ -27,7 +27,7 @@ async def tcp():
 
 
 async def accept(sock):
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         return SocketEnd((await sock.accept())[0])
 
 

@@ -43,7 +43,7 @@ class Home:
         return near
 
     async def echo(self, stream, text=b"hello"):
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             await stream.send_all(text)
             assert await stream.receive_some() == text
 
@@ -76,7 +76,7 @@ async def home(nursery, port):
 
 
 async def refused(stream):
-    with trio.fail_after(5), pytest.raises(trio.BrokenResourceError):
+    with trio.fail_after(30), pytest.raises(trio.BrokenResourceError):
         await stream.receive_some()
 
 

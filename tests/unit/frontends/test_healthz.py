@@ -24,7 +24,7 @@ async def serving(host: str = "127.0.0.1") -> AsyncIterator[Endpoint]:
 
 
 async def ask(where: Endpoint, request: bytes) -> bytes:
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with await trio.open_tcp_stream(where.host, where.port) as stream:
             await stream.send_all(request)
             answer = b""

@@ -63,7 +63,7 @@ class FakeOperations:
         self.torn = trio.Event()
 
     async def heard(self, count: int) -> None:
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while len(self.asked) < count:
                 self._more = trio.Event()
                 await self._more.wait()
@@ -197,7 +197,7 @@ class Caller:
         await self.stream.send_all(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + raw)
 
     async def answer(self, *, bodiless: bool = False) -> Answer:
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while b"\r\n\r\n" not in self.pending:
                 await self.more()
             head, _, rest = bytes(self.pending).partition(b"\r\n\r\n")
@@ -217,7 +217,7 @@ class Caller:
         self.pending += data
 
     async def hung_up(self) -> bool:
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             try:
                 return await self.stream.receive_some() == b""
             except trio.BrokenResourceError:
@@ -599,7 +599,7 @@ async def test_a_caller_that_goes_ends_what_it_waited_for(tmp_path: Any) -> None
         await caller.send("GET", "/v1/invite/invite-1")
         await here.operations.heard(1)
         await caller.stream.aclose()
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             await here.operations.cancelled.wait()
 
 
@@ -624,7 +624,7 @@ async def test_proxy_says_where_it_listens_and_lives_as_long_as_its_caller(tmp_p
             await caller.more()
         assert json.loads(caller.pending.split(b"\r\n")[1])["data"]["listen_address"] == "127.0.0.1:1"
         await caller.stream.aclose()
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             await here.operations.cancelled.wait()
 
 
@@ -633,7 +633,7 @@ async def test_a_proxy_that_ends_by_itself_says_why_in_its_last_line(tmp_path: A
         caller = await here.caller()
         await caller.send("POST", "/v1/proxy", PROXY)
         here.operations.release.set()
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while b"connection-lost" not in caller.pending:
                 await caller.more()
         assert await caller.hung_up()
@@ -664,7 +664,7 @@ async def test_pipe_switches_to_chunks_with_half_close(tmp_path: Any) -> None:
         assert (answer.status, answer.head["upgrade"]) == (101, "peerup-pipe")
         await caller.stream.send_all(chunk(b"early ")[7:] + chunk(b"and late"))
         await caller.stream.send_all(chunk(b""))
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             rest = bytes(caller.pending) + b"".join([bytes(data) async for data in caller.stream])
     reader = ChunkReader()
     assert reader.receive(rest) == b"EARLY AND LATE"
@@ -685,7 +685,7 @@ async def test_a_caller_without_a_clean_end_is_cut_off(tmp_path: Any, how: str) 
         await caller.stream.send_all(words)
         if how.startswith("hangs up"):
             await caller.stream.send_eof()
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             rest = bytes(caller.pending) + b"".join([bytes(data) async for data in caller.stream])
             await here.operations.torn.wait()
     assert not rest.endswith(chunk(b""))
@@ -703,7 +703,7 @@ async def test_what_is_too_large_for_a_chunk_becomes_several(tmp_path: Any) -> N
     assert not end.begun
     async with trio.open_nursery() as nursery:
         nursery.start_soon(end.send_all, content)
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while got < len(content):
                 got += len(reader.receive(await far.recv(65536)))
         assert got == len(content)

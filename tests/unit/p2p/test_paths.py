@@ -35,7 +35,7 @@ class Net:
         self.home.allow(self.laptop)
         self.laptop.allow(self.home)
         await self.relay.start(self.nursery)
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             await self.home.start(self.nursery)
             await self.laptop.start(self.nursery)
         return self
@@ -72,7 +72,7 @@ async def for_ever(*_: object) -> None:
 
 async def test_a_peer_that_cannot_be_dialled_is_reached_through_the_relay(net):
     await net.start()
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         assert await net.echo(b"hello")
         assert net.over == "RELAYED"
         assert isinstance(net.laptop.paths.state(net.home.peer), Relayed)
@@ -94,7 +94,7 @@ async def test_dials_are_counted_by_path_and_by_how_they_end(net):
 
 async def test_a_relayed_peer_becomes_direct_by_itself_when_it_can_be_dialled(net):
     await net.start(direct=True)
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         assert await net.echo(b"hello")
         await net.laptop.until_path(net.home, "DIRECT")
         assert await net.echo(b"again")
@@ -111,7 +111,7 @@ async def test_the_accepting_side_dials_too_if_the_other_cannot(net):
     listened = net.laptop.host.swarm.listen(LOOPBACK)
     if not isinstance(listened, Multiaddr):
         await listened
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         assert await net.echo(b"hello")
         await net.laptop.until_path(net.home, "DIRECT")
         await net.home.until_path(net.laptop, "DIRECT")
@@ -120,7 +120,7 @@ async def test_the_accepting_side_dials_too_if_the_other_cannot(net):
 
 async def test_an_open_stream_finishes_where_it_is(net):
     await net.start(direct=True)
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         stream = await net.laptop.host.new_stream(net.home.peer, [ECHO])
         assert stream.connection.relayed
         await stream.send_all(b"before")
@@ -132,7 +132,7 @@ async def test_an_open_stream_finishes_where_it_is(net):
 
 async def test_a_wish_is_obeyed(net):
     await net.start(direct=True)
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         assert await net.echo(b"x", PathWish.RELAY)
         assert net.over == "RELAYED"
         await net.laptop.until_path(net.home, "DIRECT")
@@ -144,21 +144,21 @@ async def test_a_wish_is_obeyed(net):
 
 async def test_for_a_direct_wish_the_peer_is_asked_where_it_is(net):
     await net.start(direct=True)
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         connection = await net.laptop.paths.reach(net.home.peer, PathWish.DIRECT)
     assert not connection.relayed
 
 
 async def test_a_direct_wish_for_a_peer_that_cannot_be_dialled_fails(net):
     await net.start()
-    with trio.fail_after(5), pytest.raises(Unreachable, match="no address of it is known") as caught:
+    with trio.fail_after(30), pytest.raises(Unreachable, match="no address of it is known") as caught:
         await net.laptop.paths.reach(net.home.peer, PathWish.DIRECT)
     assert "--path" in caught.value.hint
 
 
 async def test_a_relay_is_reached_at_its_configured_address(net):
     await net.start()
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         await net.laptop.host.close_peer(net.relay.peer)
         net.laptop.relays.set([])
         net.laptop.paths._relays = lambda: [[net.relay.address]]
@@ -167,7 +167,7 @@ async def test_a_relay_is_reached_at_its_configured_address(net):
 
 async def test_a_known_address_and_a_circuit_race_and_direct_wins(net):
     await net.start(direct=True)
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         await net.echo(b"x")
         await net.laptop.until_path(net.home, "DIRECT")
         await net.laptop.host.close_peer(net.home.peer)
@@ -182,7 +182,7 @@ async def test_many_callers_share_one_race(net):
     async def one() -> None:
         found.add(await net.laptop.paths.reach(net.home.peer))
 
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with trio.open_nursery() as many:
             for _ in range(50):
                 many.start_soon(one)
@@ -195,14 +195,14 @@ async def test_a_race_that_nobody_waits_for_any_more_is_called_off(net):
     net.laptop.paths._circuits = SimpleNamespace(dial=for_ever)
     with trio.move_on_after(0.05):
         await net.laptop.paths.reach(net.home.peer)
-    with trio.fail_after(1):
+    with trio.fail_after(10):
         await until(lambda: not net.laptop.paths._races)
 
 
 async def test_what_failed_is_told_in_one_text_with_a_hint(net):
     await net.start()
     nobody = Machine(None, "node")
-    with trio.fail_after(5), pytest.raises(Unreachable) as caught:
+    with trio.fail_after(30), pytest.raises(Unreachable) as caught:
         await net.laptop.paths.reach(nobody.peer)
     assert str(nobody.peer) in caught.value.message
     assert "directly: no address of it is known" in caught.value.message
@@ -213,7 +213,7 @@ async def test_what_failed_is_told_in_one_text_with_a_hint(net):
 async def test_a_gate_that_refuses_us_is_told_with_what_its_owner_has_to_run(net):
     await net.start()
     net.home.gate.replace(net.home.gate.allowlist.remove(net.laptop.peer))
-    with trio.fail_after(5), pytest.raises(Unreachable) as caught:
+    with trio.fail_after(30), pytest.raises(Unreachable) as caught:
         await net.laptop.paths.reach(net.home.peer)
     assert f"auth add {net.laptop.peer}" in caught.value.hint
 
@@ -223,7 +223,7 @@ async def test_silence_ends_too(net, monkeypatch):
     await net.start()
     net.laptop.paths._circuits = SimpleNamespace(dial=for_ever)
     net.laptop.paths._dial = for_ever
-    with trio.fail_after(2), pytest.raises(Unreachable, match="no answer"):
+    with trio.fail_after(20), pytest.raises(Unreachable, match="no answer"):
         await net.laptop.paths.reach(net.home.peer)
 
 
@@ -231,7 +231,7 @@ async def test_without_a_relay_that_is_said(net):
     await net.start()
     net.laptop.relays.set([])
     match = r"through a relay: none is configured.*; peerupctl relay"
-    with trio.fail_after(5), pytest.raises(Unreachable, match=match):
+    with trio.fail_after(30), pytest.raises(Unreachable, match=match):
         await net.laptop.paths.reach(net.home.peer)
 
 
@@ -254,13 +254,13 @@ async def test_a_dead_relay_costs_a_moment_only(net, slow):
 
     net.laptop.paths._circuits = SimpleNamespace(dial=dial)
     net.laptop.paths._relays = lambda: [[NOWHERE], [net.relay.address]]
-    with trio.fail_after(2):
+    with trio.fail_after(20):
         assert (await net.laptop.paths.reach(net.home.peer)).relayed
 
 
 async def test_a_circuit_that_stands_waits_a_moment_for_the_direct_dial(net):
     await net.start(direct=True)
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         address = net.home.host.listen_addresses()[0]
 
         async def dial_a_little_later(peer):
@@ -274,7 +274,7 @@ async def test_a_circuit_that_stands_waits_a_moment_for_the_direct_dial(net):
 async def test_addresses_of_a_peer_that_is_not_admitted_are_not_dialled(net):
     await net.start(direct=True)
     net.laptop.gate.replace(net.laptop.gate.allowlist.remove(net.home.peer))
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         assert await net.echo(b"x")
         connection = net.laptop.host.connections(net.home.peer)[0]
         await connection.identified.wait()
@@ -296,7 +296,7 @@ async def test_only_few_and_usable_addresses_are_dialled(net):
 
 async def test_when_the_direct_path_dies_the_relayed_one_is_there_and_improves_again(net):
     await net.start(direct=True)
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         await net.echo(b"x")
         await net.laptop.until_path(net.home, "DIRECT")
         for connection in net.laptop.host.connections(net.home.peer):
@@ -311,7 +311,7 @@ async def test_when_the_direct_path_dies_the_relayed_one_is_there_and_improves_a
 
 async def test_a_peer_that_goes_away_is_unknown(net):
     await net.start()
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         await net.echo(b"x")
         await net.home.stop()
         await net.laptop.until_path(net.home, "UNKNOWN")
@@ -351,7 +351,7 @@ async def test_a_network_change_dials_again_at_once(net, monkeypatch):
 
 async def test_a_circuit_near_its_limit_is_replaced_for_what_comes_next(net):
     await net.start(limits=RelayLimits(session_data_limit=200_000))
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         first = await net.laptop.paths.reach(net.home.peer)
         stream = await first.open_stream([ECHO])
         for _ in range(11):
@@ -370,7 +370,7 @@ async def test_a_circuit_near_its_limit_is_replaced_for_what_comes_next(net):
 
 async def test_a_worn_circuit_is_better_than_none(net):
     await net.start(limits=RelayLimits(session_data_limit=50_000, max_circuits=1))
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         first = await net.laptop.paths.reach(net.home.peer)
         stream = await first.open_stream([ECHO])
         await stream.send_all(bytes(42_000))
@@ -381,7 +381,7 @@ async def test_a_worn_circuit_is_better_than_none(net):
 async def test_who_comes_after_the_last_one_left_gets_a_race_of_their_own(net):
     await net.start()
     real, net.laptop.paths._circuits = net.laptop.circuits, SimpleNamespace(dial=for_ever)
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(net.laptop.paths.reach, net.home.peer)
             await trio.testing.wait_all_tasks_blocked(0.05)
@@ -394,7 +394,7 @@ async def test_an_idle_circuit_beside_a_direct_connection_is_closed(net, monkeyp
     monkeypatch.setattr(paths, "TIDY_INTERVAL", 0.05)
     monkeypatch.setattr(paths, "IDLE_CIRCUIT", 0.2)
     await net.start(direct=True)
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         stream = await net.laptop.host.new_stream(net.home.peer, [ECHO])
         assert stream.connection.relayed
         await net.laptop.until_path(net.home, "DIRECT")
@@ -408,7 +408,7 @@ async def test_an_idle_circuit_beside_a_direct_connection_is_closed(net, monkeyp
 async def test_tidying_survives_a_connection_that_is_just_ending(net, monkeypatch, caplog):
     monkeypatch.setattr(paths, "IDLE_CIRCUIT", 0.0)
     await net.start(direct=True)
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         connection = await net.laptop.paths.reach(net.home.peer, PathWish.DIRECT)
         for one in net.laptop.host.connections(net.home.peer):
             one.abort("a test ends it")
@@ -470,7 +470,7 @@ async def test_a_bug_on_the_way_through_a_relay_ends_that_way_only(net, caplog):
 
     await net.start()
     net.laptop.paths._circuits = SimpleNamespace(dial=bugged)
-    with trio.fail_after(5), pytest.raises(Unreachable, match="internal error"):
+    with trio.fail_after(30), pytest.raises(Unreachable, match="internal error"):
         await net.laptop.paths.reach(net.home.peer)
     assert "a bug ended a dial through relay" in caplog.text
 
