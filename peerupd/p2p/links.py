@@ -16,7 +16,7 @@ from peerupd.p2p.scratch import DEPTHS, Slots
 from peerupd.p2p.streams import Stream
 from peerupd.wire.protobuf import Buffer
 
-TURN: Final = 512 * 1024  # bytes taken in before others may run
+TURN: Final = 1024 * 1024  # bytes taken in before others may run
 READ_COST: Final = 4096  # bytes that one read counts for beside its own
 
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from peerupd.p2p.outlet import Source
 
 MAX_READ: Final = 256 * 1024  # bytes handed out at once, unless another limit is given
-TURN: Final = 512 * 1024  # bytes sent before others may run
+TURN: Final = 1024 * 1024  # bytes sent before others may run
 MANY: Final = 64  # frames at once; more of them are small, and are put together
 
 

@@ -30,6 +30,8 @@ from typing import Any
 
 GREETING, GO, RIGHT, WRONG = b"!", b"g", b"+", b"-"
 HEADER = struct.Struct(">II")  # number, size
+CALM = ("right", "looked")  # how a connection may end; any other end is a reset for the other side too
+LINGER_ZERO = struct.pack("ii", 1, 0)
 PLACE = 1009  # bytes between the beginnings of two connections' contents
 READ = 256 * 1024
 PIECE = 64 * 1024
@@ -98,6 +100,8 @@ class Loop:
         if side.ended:
             self.epoll.unregister(fd)
             del self.members[fd]
+            if side.ended not in CALM:
+                side.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
             side.socket.close()
             side.told(side)
             return

@@ -1,5 +1,6 @@
 """The code can be read back from the characters: light is drawn, dark is left out."""
 
+import os
 import subprocess
 import sys
 
@@ -38,5 +39,7 @@ from peerupd.features import qr
 qr.lines("x")
 print([name for name in ("http", "email", "ssl", "xml") if name in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}  # it imports xml
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=env)
     assert done.stdout.strip() == "[]"

@@ -258,7 +258,8 @@ async def test_a_dead_relay_costs_a_moment_only(net, slow):
         assert (await net.laptop.paths.reach(net.home.peer)).relayed
 
 
-async def test_a_circuit_that_stands_waits_a_moment_for_the_direct_dial(net):
+async def test_a_circuit_that_stands_waits_a_moment_for_the_direct_dial(net, monkeypatch):
+    monkeypatch.setattr(paths, "GRACE", 20.0)
     await net.start(direct=True)
     with trio.fail_after(30):
         address = net.home.host.listen_addresses()[0]
