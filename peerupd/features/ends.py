@@ -40,6 +40,7 @@ class SocketEnd:
         if self._socket.gettimeout() != 0:
             self._socket.setblocking(False)
         self._early = early
+        self._failure = ""  # the kernel tells an error once, to whoever asks first; then reading looks like an end
         if sock.family != socket.AF_UNIX:
             with suppress(OSError):  # the other side may have reset it by now
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -51,11 +52,14 @@ class SocketEnd:
             slots[0][:size], self._early = self._early[:size], self._early[size:]
             return size
         try:
-            return self._socket.recvmsg_into(slots)[0]
+            size = self._socket.recvmsg_into(slots)[0]
         except BlockingIOError:
             raise
         except OSError as why:
-            raise trio.BrokenResourceError(_reason(why)) from why
+            raise self._failed(why) from why
+        if not size:
+            self._check_end()
+        return size
 
     async def readable(self) -> None:
         try:
@@ -69,7 +73,7 @@ class SocketEnd:
         except BlockingIOError:
             return 0
         except OSError as why:
-            raise trio.BrokenResourceError(_reason(why)) from why
+            raise self._failed(why) from why
 
     async def writable(self) -> None:
         try:
@@ -84,11 +88,22 @@ class SocketEnd:
             data, self._early = self._early[:limit], self._early[limit:]
             return data
         while True:
-            with _broken():
-                try:
-                    return self._socket.recv(limit)
-                except BlockingIOError:
-                    await trio.lowlevel.wait_readable(self._socket)
+            try:
+                if not (data := self._socket.recv(limit)):
+                    self._check_end()
+                return data
+            except BlockingIOError:
+                await self.readable()
+            except OSError as why:
+                raise self._failed(why) from why
+
+    def _failed(self, why: OSError) -> trio.BrokenResourceError:
+        self._failure = _reason(why)
+        return trio.BrokenResourceError(self._failure)
+
+    def _check_end(self) -> None:
+        if self._failure:
+            raise trio.BrokenResourceError(self._failure)
 
     async def send_all(self, data: bytes | bytearray | memoryview, /) -> None:
         await trio.lowlevel.checkpoint()
@@ -97,8 +112,10 @@ class SocketEnd:
             await self.writable()
 
     async def send_eof(self) -> None:
-        with _broken():
+        try:
             self._socket.shutdown(socket.SHUT_WR)
+        except OSError as why:
+            raise self._failed(why) from why
 
     async def aclose(self) -> None:
         self._linger(_NO_LINGER)

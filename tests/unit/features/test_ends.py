@@ -50,6 +50,18 @@ async def test_bytes_and_ends_over_tcp(tcp):
     await near.aclose()
 
 
+async def test_a_reset_that_the_writer_heard_is_no_end_for_the_reader(tcp):
+    """The kernel tells an error once: to whoever asks first. After that, reading looks like an end."""
+    for read in ("fill", "receive_some"):
+        near, far = await connected(tcp, Endpoint("127.0.0.1", 0))
+        near.reset()
+        with pytest.raises(trio.BrokenResourceError):
+            far.take((b"x",))
+        with pytest.raises(trio.BrokenResourceError):
+            far.fill([memoryview(bytearray(10))]) if read == "fill" else await far.receive_some()
+        far.reset()
+
+
 async def test_a_reset_is_an_rst_on_tcp(tcp):
     near, far = await connected(tcp, Endpoint("127.0.0.1", 0))
     near.reset()
