@@ -331,7 +331,7 @@ class Yamux:
             self._partial, at = b"", rest
             version, kind, flags, stream, length = _unpack(head)
             self._on_frame(version, kind, flags, stream, length, events)
-        return self._body(view, at, events)
+        return self._body(view, at, events) if self._body_left else at
 
     def _body(self, view: memoryview, at: int, events: list[Event]) -> int:
         """Hand on what is there of a data frame; where the rest begins."""

@@ -400,6 +400,14 @@ def test_the_data_of_a_resetting_frame_is_skipped():
     ]
 
 
+def test_a_header_in_portions_ends_no_stream_that_took_the_number_of_an_ended_one():
+    machine = server(frame(UPDATE, SYN, 1), frame(DATA, FIN, 1, b"all"))
+    machine.finish(1)
+    again = frame(UPDATE, SYN, 1)
+    assert heard(machine, again[:5]) == []
+    assert heard(machine, again[5:]) == [StreamOpened(1)]
+
+
 def test_late_frames_of_a_stream_that_we_reset_are_skipped():
     machine = server(frame(UPDATE, SYN, 1), frame(DATA, 0, 1, b"first half")[:-4])
     machine.reset(1)
