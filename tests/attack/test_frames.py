@@ -8,9 +8,7 @@ from contextlib import suppress
 import pytest
 
 from peerupd.trust.identity import Identity
-from peerupd.wire import noise
 from peerupd.wire.framing import frame
-from peerupd.wire.multistream import Dialer
 from tests.attack import raw
 from tests.attack.raw import GIB_VARINT, HEADER, Gone, Muxed, Secured, Tcp, somewhere
 from tests.attack.scene import MIB, PING, Target
@@ -25,17 +23,7 @@ STRANGER = Identity.generate()
 
 def shaken(target: Target, **words: object) -> Secured:
     """A handshake with words of one's own."""
-    line = Tcp(target.port, somewhere())
-    dialer = Dialer([noise.PROTOCOL])
-    handshake = noise.Handshake(initiator=True, **words)  # type: ignore[arg-type] # the caller's lies
-    line.send(dialer.start() + handshake.start())
-    while dialer.chosen is None:
-        dialer.receive(line.receive())
-    answer = handshake.receive(dialer.leftover)
-    while not handshake.done:
-        answer = handshake.receive(line.receive())
-    line.send(answer)
-    return Secured(line, handshake)
+    return raw.shaken(Tcp(target.port, somewhere()), **words)
 
 
 @pytest.mark.parametrize("sign", ["by another key", "of something else", "of no bytes", "too long"])
