@@ -8,6 +8,8 @@ import signal
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.figures import Tell
+
 settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile(
     "ci", max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -26,3 +28,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("PEERUP_LAB") == "required":
             pytest.fail("the lab is required here, and it needs root")
         pytest.skip("lab: needs root (network namespaces)")
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
+    """A line of a table, shown although tests are captured."""
+
+    def show(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n{text}", end="", flush=True)
+
+    return show

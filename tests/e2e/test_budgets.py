@@ -17,7 +17,7 @@ import pytest
 
 from peerupctl.client import Daemon as Control
 from tests.support.cluster import Cluster, Machine, free_port, wait_for
-from tests.support.figures import cpu_of, cpu_seconds, line, resident
+from tests.support.figures import Tell, cpu_of, cpu_seconds, line, resident
 
 GOAL_S1, BAR_S1 = 44, 50  # MB
 GOAL_S3 = 0.8  # seconds
@@ -26,19 +26,6 @@ GOAL_S6 = 0.1  # percent
 WATCHED = 15.0  # seconds of rest in which CPU time is counted
 STARTS = 3
 RELAY_ID = "12D3KooWJWoaqZhDaoEFshF7Rh1bpY9ohihFhzcW6d69Lr2NASuq"
-
-Tell = Callable[[str], None]
-
-
-@pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
-    """A line of the table, shown although tests are captured."""
-
-    def show(text: str) -> None:
-        with capsys.disabled():
-            print(f"\n{text}", end="", flush=True)
-
-    return show
 
 
 @dataclass

@@ -5,7 +5,7 @@ A real relay, and peers made of plain sockets in this process. Memory is asserte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from peerupd.trust.identity import Identity
 from tests.attack.raw import Talk
 from tests.support.cluster import Cluster, free_port
-from tests.support.figures import line, resident
+from tests.support.figures import Tell, line, resident
 from tests.support.guests import Guest, joined
 
 GOAL_REST, BAR_REST = 42.0, 48.0  # MB, with two peers
@@ -22,18 +22,6 @@ PEERS = 500
 BUSY = 200  # circuits
 BLOCK = bytes(16 << 10)
 ROUNDS = 8
-Tell = Callable[[str], None]
-
-
-@pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
-    """A line of the table, shown although tests are captured."""
-
-    def show(text: str) -> None:
-        with capsys.disabled():
-            print(f"\n{text}", end="", flush=True)
-
-    return show
 
 
 class Scene:

@@ -6,11 +6,13 @@ import os
 import statistics
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 CPUCLOCK_SCHED = 2  # posix-timers of the kernel: the clock of another process is made of its ID and of this
 MB = 1_000_000  # bytes: the goals count in these
+
+Tell = Callable[[str], None]
 
 
 def resident(pid: int) -> float:
